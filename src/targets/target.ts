@@ -1,0 +1,108 @@
+import type { Cidr, HostPort, Ipv4, Port, PortRange } from "../model/addresses.ts";
+import type { PublicKey } from "../model/keys.ts";
+import type { Listener, ListenerDelta } from "../model/listeners.ts";
+import type { TunnelStatus } from "../model/peers.ts";
+import type { Secret } from "../model/secrets.ts";
+import type { FirewallReport, ProxyReport } from "../model/status.ts";
+
+/*
+ * A target brings one part of the world to what is desired. Every method may be called any number of times: equal
+ * input does nothing. A method that cannot do its work throws a TargetError; whoever called retries with backoff,
+ * and what was applied before stays.
+ */
+
+/** The part of the world that refused, and what it said. Never holds a secret. */
+export class TargetError extends Error {
+  override readonly name = "TargetError";
+}
+
+export interface TunnelPeer {
+  readonly publicKey: PublicKey;
+  readonly presharedKey: Secret;
+  /** The only tunnel address that it may use (WireGuard's cryptokey routing). */
+  readonly address: Ipv4;
+  /** Given by name: the target resolves it. Absent: learnt from what arrives. */
+  readonly endpoint?: HostPort;
+  /** Seconds; absent: off. */
+  readonly keepalive?: number;
+}
+
+export interface TunnelDesired {
+  readonly privateKey: Secret;
+  /** Absent: one that the kernel picks. */
+  readonly listenPort?: Port;
+  /** Own address and network, such as 10.188.0.1/24. */
+  readonly address: Cidr;
+  readonly mtu: number;
+  /** By public key. */
+  readonly peers: ReadonlyMap<PublicKey, TunnelPeer>;
+}
+
+export interface TunnelTarget {
+  /**
+   * Creates the interface where it is missing (kernel first, else wireguard-go), and applies only what differs: a
+   * changed peer never disturbs another.
+   */
+  apply(desired: TunnelDesired): Promise<void>;
+  /** Sends the peer's traffic from a new local port and forgets its session, so that it shakes hands anew. */
+  reconnect(peer: TunnelPeer): Promise<void>;
+  status(): Promise<readonly TunnelStatus[]>;
+  readonly implementation: "kernel" | "userspace" | "none";
+  /** The UDP port in use, once there is one. */
+  readonly listenPort: Port | undefined;
+  /** Takes interface and process down. Only for leaving for good: a restart leaves them. */
+  remove(): Promise<void>;
+}
+
+/** The facts of this instance that the firewall's standing rules are made from. */
+export interface FirewallBase {
+  readonly interface: string;
+  /** Absent until paired. */
+  readonly tunnel?: Cidr;
+  /** TCP ports on the tunnel address that every peer may reach: the sync port on a server, none on a client. */
+  readonly openToPeers: readonly Port[];
+  /** Port blocks that nginx holds: a port in one without a live listener is refused as if it were closed. */
+  readonly blocks: readonly Block[];
+}
+
+export interface FirewallTarget {
+  /** Replaces the standing rules and the whole set of live listeners in one transaction. */
+  reset(base: FirewallBase, live: Iterable<Listener>): Promise<void>;
+  /** Opens and closes listeners of the standing rules, in one transaction. */
+  apply(delta: ListenerDelta): Promise<void>;
+  report(): FirewallReport;
+  remove(): Promise<void>;
+}
+
+/** A run of ports that nginx has bound on one address. */
+export interface Block {
+  readonly direction: Listener["direction"];
+  readonly protocol: Listener["protocol"];
+  readonly address: string;
+  readonly range: PortRange;
+}
+
+/** What nginx must be able to serve. */
+export interface ProxyDesired {
+  /** The tunnel address that exports bind to; absent until paired. */
+  readonly exportAddress?: Ipv4;
+  /** Where imports are bound: 127.0.0.1, or a pod's addresses. */
+  readonly importAddresses: readonly string[];
+}
+
+export interface ProxyTarget {
+  /**
+   * Starts nginx where it does not run (or takes a running one over), and makes the routes exactly `live`. Blocks
+   * are grown to hold every listener. Resolves when every port is bound.
+   */
+  reset(desired: ProxyDesired, live: ReadonlyMap<string, Listener>): Promise<void>;
+  /** Swaps routes; reloads only when a block has to be added. Resolves when the next connection sees the change. */
+  apply(delta: ListenerDelta): Promise<void>;
+  /** The blocks bound right now. `onBlocks` is called when they change, before the new ones carry a route. */
+  readonly blocks: readonly Block[];
+  /** Ports inside bound ranges that somebody else holds: no lease may use them. */
+  foreignPorts(): ReadonlySet<number>;
+  report(): ProxyReport;
+  /** Stops nginx. Only for leaving for good: a restart leaves it. */
+  remove(): Promise<void>;
+}
