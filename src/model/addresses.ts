@@ -90,7 +90,7 @@ const parsed = (cidr: Cidr): [ipaddr.IPv4 | ipaddr.IPv6, number] => [ipaddr.pars
 export function cidrContains(cidr: Cidr, address: IpAddress): boolean {
   const candidate = ipaddr.parse(address);
   const [network, bits] = parsed(cidr);
-  return candidate.kind() === network.kind() && candidate.match(network as never, bits);
+  return candidate.kind() === network.kind() && candidate.match(network, bits);
 }
 
 /** True where any address is in both. */
