@@ -13,6 +13,11 @@ export class Wakeup {
     this.#waiter?.();
   };
 
+  /** Takes wishes so far as granted: for a turn that begins without waiting. */
+  settle(): void {
+    this.#pending = false;
+  }
+
   /** Wakes in `delay` milliseconds, unless an earlier time was asked for. */
   wakeIn(delay: number): void {
     const due = Date.now() + delay;
@@ -28,10 +33,11 @@ export class Wakeup {
   /** Resolves at the next wake-up, or when `signal` aborts. */
   async next(signal: AbortSignal): Promise<void> {
     if (!this.#pending && !signal.aborted) {
-      await new Promise<void>((resolve) => {
-        this.#waiter = resolve;
-        signal.addEventListener("abort", () => resolve(), { once: true });
-      });
+      const { promise, resolve } = Promise.withResolvers<void>();
+      this.#waiter = resolve;
+      signal.addEventListener("abort", resolve as () => void, { once: true });
+      await promise;
+      signal.removeEventListener("abort", resolve as () => void);
     }
     this.#waiter = undefined;
     this.#pending = false;

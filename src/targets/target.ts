@@ -3,7 +3,8 @@ import type { PublicKey } from "../model/keys.ts";
 import type { Listener, ListenerDelta } from "../model/listeners.ts";
 import type { TunnelStatus } from "../model/peers.ts";
 import type { Secret } from "../model/secrets.ts";
-import type { FirewallReport, ProxyReport } from "../model/status.ts";
+import type { Refusal } from "../model/result.ts";
+import type { FirewallReport, KubernetesReport, ProxyReport } from "../model/status.ts";
 
 /*
  * A target brings one part of the world to what is desired. Every method may be called any number of times: equal
@@ -105,4 +106,19 @@ export interface ProxyTarget {
   report(): ProxyReport;
   /** Stops nginx. Only for leaving for good: a restart leaves it. */
   remove(): Promise<void>;
+}
+
+/**
+ * Makes what stands for an import outside this process: Kubernetes Services and policies. It works at its own pace
+ * (an API server may be away for minutes) and never holds up the data plane, so its methods only note what is wanted.
+ */
+export interface ServiceTarget {
+  /** Works until `signal` aborts. */
+  run(signal: AbortSignal): Promise<void>;
+  /** Everything that is live, and so everything that should stand; what else is ours goes. */
+  replace(live: Iterable<Listener>): void;
+  /** Call with `removes` before their listeners go and with `upserts` after they are live. */
+  want(delta: ListenerDelta): void;
+  refused(): readonly Refusal[];
+  report(): KubernetesReport;
 }

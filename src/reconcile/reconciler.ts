@@ -1,0 +1,384 @@
+import type { Cidr, Ipv4 } from "../model/addresses.ts";
+import { remoteKey, type AnnouncedApp, type ResolvedApp } from "../model/apps.ts";
+import { listenerKey, type Listener, type ListenerDelta, type ListenerKey } from "../model/listeners.ts";
+import type { AppName, PeerName } from "../model/names.ts";
+import type { Refusal, Result } from "../model/result.ts";
+import { announce, planExport, planImport, sameListener, visibleTo } from "../plan/listeners.ts";
+import type { ResolvedSource } from "../sources/source.ts";
+import { leaseKey, type Lease } from "../store/records.ts";
+import type { Store, Transaction } from "../store/store.ts";
+import type { Logger } from "../system/log.ts";
+import type { Block, FirewallBase, FirewallTarget, ProxyTarget, ServiceTarget } from "../targets/target.ts";
+import type { Alarms } from "./alarms.ts";
+import type { Catalog } from "./exchange.ts";
+import type { Leases } from "./leases.ts";
+import { Wakeup } from "./wakeup.ts";
+import { World } from "./world.ts";
+
+export interface ReconcilerParts {
+  readonly store: Store;
+  readonly leases: Leases;
+  readonly source: ResolvedSource;
+  readonly proxy: ProxyTarget;
+  readonly firewall: FirewallTarget;
+  readonly services?: ServiceTarget;
+  readonly alarms: Alarms;
+  readonly logger: Logger;
+  /** Where imports are bound. */
+  readonly importAddresses: readonly string[];
+  readonly firewallBase: Pick<FirewallBase, "interface" | "openToPeers">;
+  /** The tunnel address of every peer that exports may be meant for. */
+  readonly peerAddresses: () => ReadonlyMap<PeerName, Ipv4>;
+  /** Called with the milliseconds that each cycle took. */
+  readonly onCycle?: (duration: number) => void;
+}
+
+interface Planned {
+  readonly lease: string;
+  readonly listener: Listener;
+}
+
+/** What a cycle found to do, by subject: `export/<app>` or `import/<peer>/<app>`. */
+type Subject = string;
+
+/**
+ * The one loop. Everything that changes the world wakes it without saying what changed; a cycle
+ *  1. takes what sources and peers changed since the last one;
+ *  2. withdraws what is gone: the Service first, then the announcement;
+ *  3. gives what is new its port, durably, before anybody hears of it;
+ *  4. swaps routes and opens the firewall, in that order, and closes in the opposite one;
+ *  5. announces what is live.
+ * A step that fails leaves what runs as it was and is tried again; its subjects stay dirty.
+ */
+export class Reconciler {
+  readonly world: World;
+  readonly catalog: Catalog;
+  readonly #parts: ReconcilerParts;
+  readonly #wakeup = new Wakeup();
+
+  #tunnel: Cidr | undefined;
+  #resetNeeded = true;
+  /** Set when a complete listing was planned once, and so the export leases of an earlier life were kept or released. */
+  #adopted = false;
+
+  readonly #planned = new Map<Subject, Planned>();
+  readonly #refused = new Map<Subject, Refusal>();
+  readonly #toRelease = new Set<string>();
+
+  /** By listener key: what should be, what is, and where the two may differ. */
+  readonly #desired = new Map<ListenerKey, Listener>();
+  readonly #applied = new Map<ListenerKey, Listener>();
+  readonly #pending = new Set<ListenerKey>();
+  #blocks: readonly Block[] = [];
+
+  /** Exports that peers may hear of, and those whose announcement may have changed. */
+  readonly #live = new Map<AppName, { readonly app: ResolvedApp; readonly listener: Listener }>();
+  readonly #touched = new Set<AppName>();
+  readonly #subscribers = new Set<(changed: ReadonlySet<AppName>) => void>();
+
+  constructor(parts: ReconcilerParts) {
+    this.#parts = parts;
+    this.world = new World(parts.store.all("lease").values(), this.#wakeup.wake);
+    this.catalog = {
+      list: (peer) => [...this.#live.keys()].flatMap((name) => this.#announced(peer, name) ?? []),
+      find: (peer, name) => this.#announced(peer, name),
+      subscribe: (subscriber) => {
+        this.#subscribers.add(subscriber);
+        return () => void this.#subscribers.delete(subscriber);
+      },
+    };
+  }
+
+  readonly wake = (): void => this.#wakeup.wake();
+
+  /** Own tunnel address and network, once known; another one than before binds everything anew. */
+  setTunnel(tunnel: Cidr): void {
+    if (this.#tunnel?.address === tunnel.address && this.#tunnel.bits === tunnel.bits) return;
+    this.#tunnel = tunnel;
+    this.world.everythingChanged();
+    this.reset();
+  }
+
+  /** Applies everything anew at the next cycle: after a target lost its part of the world. */
+  reset(): void {
+    this.#resetNeeded = true;
+    this.wake();
+  }
+
+  /** The source must have listed once. Runs one cycle before it returns, then goes on until `signal` aborts. */
+  async start(signal: AbortSignal): Promise<{ readonly ended: Promise<void> }> {
+    this.#wakeup.settle();
+    await this.#cycle();
+    return { ended: this.#loop(signal) };
+  }
+
+  async #loop(signal: AbortSignal): Promise<void> {
+    using wakeup = this.#wakeup;
+    for (;;) {
+      await wakeup.next(signal);
+      if (signal.aborted) return;
+      await this.#cycle();
+    }
+  }
+
+  async #cycle(): Promise<void> {
+    const begun = performance.now();
+    this.world.takeLocal(this.#parts.source.take());
+    const exports = drain(this.world.dirtyExports);
+    const remotes = drain(this.world.dirtyRemotes);
+    const leases = [
+      ...exports.flatMap((name) => this.#wantExport(name)),
+      ...remotes.flatMap((key) => this.#wantImport(key)),
+    ];
+    await this.#lease(leases);
+    await this.#apply();
+    this.#parts.onCycle?.(performance.now() - begun);
+  }
+
+  /** What an export needs, or nothing where it is gone, not visible to anybody, or there is no tunnel yet. */
+  #wantExport(name: AppName): Wanted[] {
+    this.#touched.add(name);
+    const subject = `export/${name}`;
+    const app = this.world.exports.get(name);
+    const peers = this.#parts.peerAddresses();
+    if (app === undefined || this.#tunnel === undefined || planExport(app, 1 as never, peers) === undefined) {
+      this.#withdraw(subject);
+      return [];
+    }
+    const lease = {
+      direction: "export",
+      app: name,
+      originalPort: app.originalPort,
+      protocol: app.protocol,
+    } as const;
+    return [
+      {
+        subject,
+        lease,
+        plan: (port) => planExport(app, port, peers),
+        again: () => this.world.dirtyExports.add(name),
+      },
+    ];
+  }
+
+  #wantImport(key: ReturnType<typeof remoteKey>): Wanted[] {
+    const subject = `import/${key}`;
+    const remote = this.world.remotes.get(key);
+    if (remote === undefined) {
+      this.#withdraw(subject);
+      return [];
+    }
+    const lease = {
+      direction: "import",
+      peer: remote.peer,
+      app: remote.name,
+      originalPort: remote.originalPort,
+      protocol: remote.protocol,
+      remote: { address: remote.address, port: remote.port },
+    } as const;
+    return [
+      {
+        subject,
+        lease,
+        plan: (port) => planImport(remote, port),
+        again: () => this.world.dirtyRemotes.add(key),
+      },
+    ];
+  }
+
+  #withdraw(subject: Subject): void {
+    const planned = this.#planned.get(subject);
+    this.#refused.delete(subject);
+    if (planned === undefined) return;
+    this.#planned.delete(subject);
+    this.#toRelease.add(planned.lease);
+    this.#desire(listenerKey(planned.listener), undefined);
+  }
+
+  #desire(key: ListenerKey, listener: Listener | undefined): void {
+    if (listener === undefined) this.#desired.delete(key);
+    else this.#desired.set(key, listener);
+    this.#pending.add(key);
+  }
+
+  /** Ports for what is wanted, in one durable step. Where it fails, withdrawals go on and the rest is tried again. */
+  async #lease(wanted: readonly Wanted[]): Promise<void> {
+    const { store, leases, alarms } = this.#parts;
+    const adopting = !this.#adopted && this.#tunnel !== undefined;
+    if (wanted.length === 0 && this.#toRelease.size === 0 && !adopting) return;
+    const foreign = this.#parts.proxy.foreignPorts();
+    let ports: Result<Listener["port"]>[];
+    try {
+      ports = await store.transact((state) => {
+        const granted = wanted.map(({ lease }) => leases.acquire(state, lease, foreign));
+        this.#release(state, wanted, adopting);
+        return granted;
+      });
+    } catch (error) {
+      leases.rebuild();
+      for (const want of wanted) want.again();
+      this.#wakeup.wakeIn(alarms.raise("store", error));
+      return;
+    }
+    alarms.clear("store");
+    this.#adopted ||= adopting;
+    this.#toRelease.clear();
+    wanted.forEach((want, i) => this.#grant(want, ports[i]!));
+  }
+
+  /** Releases what was withdrawn, and at the first time what an earlier life left and nobody wants any more. */
+  #release(state: Transaction, wanted: readonly Wanted[], adopting: boolean): void {
+    const kept = new Set(wanted.map(({ lease }) => leaseKey(lease)));
+    const orphans = adopting
+      ? [...this.#parts.store.all("lease")].flatMap(([key, { direction }]) =>
+          direction === "export" ? [key] : [],
+        )
+      : [];
+    for (const key of [...this.#toRelease, ...orphans])
+      if (!kept.has(key)) this.#parts.leases.release(state, key);
+  }
+
+  #grant({ subject, lease, plan, again }: Wanted, port: Result<Listener["port"]>): void {
+    const before = this.#planned.get(subject);
+    const listener = port.ok ? plan(port.value) : undefined;
+    if (
+      before !== undefined &&
+      (listener === undefined || listenerKey(before.listener) !== listenerKey(listener))
+    )
+      this.#withdraw(subject);
+    // The same lease may have moved to another port: it is the old port that is given up, not the lease.
+    this.#toRelease.delete(leaseKey(lease));
+    if (this.#toRelease.size > 0) this.wake();
+    if (!port.ok) {
+      const origin = this.world.exports.get(lease.app)?.origin;
+      const name = lease.direction === "export" && origin !== undefined ? origin : `app "${subject}"`;
+      this.#refused.set(subject, { ...port.refusal, subject: name });
+      again();
+      this.#wakeup.wakeIn(refusedAgainAfter);
+    }
+    if (listener === undefined) return;
+    this.#refused.delete(subject);
+    this.#planned.set(subject, { lease: leaseKey(lease), listener });
+    this.#desire(listenerKey(listener), listener);
+  }
+
+  async #apply(): Promise<void> {
+    const delta = this.#delta();
+    if (!this.#resetNeeded && delta.upserts.length + delta.removes.length === 0) return this.#announce();
+    this.#parts.services?.want({ upserts: [], removes: imports(delta.removes) });
+    this.#silence(delta.removes);
+    try {
+      await (this.#resetNeeded ? this.#applyAll() : this.#applyDelta(delta));
+    } catch (error) {
+      this.#wakeup.wakeIn(this.#parts.alarms.raise("data plane", error));
+      return;
+    }
+    this.#parts.alarms.clear("data plane");
+    for (const listener of delta.removes) this.#applied.delete(listenerKey(listener));
+    for (const listener of delta.upserts) this.#applied.set(listenerKey(listener), listener);
+    this.#pending.clear();
+    this.#announce();
+    this.#parts.services?.want({ upserts: imports(delta.upserts), removes: [] });
+  }
+
+  #delta(): ListenerDelta {
+    const upserts: Listener[] = [];
+    const removes: Listener[] = [];
+    for (const key of this.#pending) {
+      const desired = this.#desired.get(key);
+      const applied = this.#applied.get(key);
+      if (desired === undefined && applied !== undefined) removes.push(applied);
+      if (desired !== undefined && (applied === undefined || !sameListener(desired, applied)))
+        upserts.push(desired);
+    }
+    return { upserts, removes };
+  }
+
+  async #applyDelta(delta: ListenerDelta): Promise<void> {
+    const { proxy, firewall } = this.#parts;
+    await proxy.apply({ upserts: delta.upserts, removes: [] });
+    if (proxy.blocks === this.#blocks) await firewall.apply(delta);
+    else await this.#resetFirewall();
+    if (delta.removes.length > 0) await proxy.apply({ upserts: [], removes: delta.removes });
+  }
+
+  /** The firewall first, so that nothing that nginx binds is open for a moment to those it is not meant for. */
+  async #applyAll(): Promise<void> {
+    const { proxy, importAddresses } = this.#parts;
+    await this.#resetFirewall();
+    await proxy.reset(
+      {
+        importAddresses,
+        ...(this.#tunnel === undefined ? {} : { exportAddress: this.#tunnel.address as Ipv4 }),
+      },
+      this.#desired,
+    );
+    await this.#resetFirewall();
+    this.#resetNeeded = false;
+    this.#parts.services?.replace(imports([...this.#desired.values()]));
+  }
+
+  async #resetFirewall(): Promise<void> {
+    const { proxy, firewall, firewallBase } = this.#parts;
+    this.#blocks = proxy.blocks;
+    const tunnel = this.#tunnel === undefined ? {} : { tunnel: this.#tunnel };
+    await firewall.reset({ ...firewallBase, ...tunnel, blocks: this.#blocks }, this.#desired.values());
+  }
+
+  /** Peers hear that an app goes before its listener does. */
+  #silence(removes: readonly Listener[]): void {
+    const gone = new Set<AppName>();
+    for (const { direction, app, port } of removes)
+      if (direction === "export" && this.#live.get(app)?.listener.port === port && this.#live.delete(app))
+        gone.add(app);
+    if (gone.size > 0) for (const subscriber of this.#subscribers) subscriber(gone);
+  }
+
+  #announce(): void {
+    if (this.#touched.size === 0) return;
+    const changed = new Set(drain(this.#touched));
+    for (const name of changed) {
+      const app = this.world.exports.get(name);
+      const listener = this.#planned.get(`export/${name}`)?.listener;
+      if (app === undefined || listener === undefined) this.#live.delete(name);
+      else this.#live.set(name, { app, listener });
+    }
+    for (const subscriber of this.#subscribers) subscriber(changed);
+  }
+
+  #announced(peer: PeerName, name: AppName): AnnouncedApp | undefined {
+    const live = this.#live.get(name);
+    if (live === undefined || this.#tunnel === undefined || !visibleTo(live.app, peer)) return undefined;
+    return announce(live.listener, this.#tunnel.address as Ipv4);
+  }
+
+  /** For status: every listener that carries traffic, with the app that it is for. */
+  liveListeners(): readonly Listener[] {
+    return [...this.#applied.values()];
+  }
+
+  refused(): readonly Refusal[] {
+    const { source, services } = this.#parts;
+    return [...source.refused(), ...this.#refused.values(), ...(services?.refused() ?? [])];
+  }
+}
+
+interface Wanted {
+  readonly subject: Subject;
+  readonly lease: Omit<Lease, "port" | "releasedAt">;
+  readonly plan: (port: Listener["port"]) => Listener | undefined;
+  /** Marks the subject dirty again. */
+  readonly again: () => void;
+}
+
+/** Milliseconds until a subject that found no port tries again: others' quarantines end without a sign. */
+const refusedAgainAfter = 30_000;
+
+const imports = (listeners: readonly Listener[]): Listener[] =>
+  listeners.filter((listener) => listener.direction === "import");
+
+function drain<T>(set: Set<T>): T[] {
+  const all = [...set];
+  set.clear();
+  return all;
+}
