@@ -84,8 +84,14 @@ const record = (): Recorder => ({ log: [], routes: new Map(), open: new Set(), b
 function fakeProxy(world: Recorder): ProxyTarget {
   const blocks: Block[] = [];
   const change = ({ upserts, removes }: ListenerDelta): void => {
-    for (const one of upserts) (world.log.push(`route ${one.app}`), world.routes.set(listenerKey(one), one));
-    for (const one of removes) (world.log.push(`unroute ${one.app}`), world.routes.delete(listenerKey(one)));
+    for (const one of upserts) {
+      world.log.push(`route ${one.app}`);
+      world.routes.set(listenerKey(one), one);
+    }
+    for (const one of removes) {
+      world.log.push(`unroute ${one.app}`);
+      world.routes.delete(listenerKey(one));
+    }
   };
   return {
     reset: async (_, live) => {
@@ -111,8 +117,14 @@ const fakeFirewall = (world: Recorder): FirewallTarget => ({
     world.log.push("firewall reset");
   },
   apply: async ({ upserts, removes }) => {
-    for (const one of upserts) (world.log.push(`open ${one.app}`), world.open.add(listenerKey(one)));
-    for (const one of removes) (world.log.push(`close ${one.app}`), world.open.delete(listenerKey(one)));
+    for (const one of upserts) {
+      world.log.push(`open ${one.app}`);
+      world.open.add(listenerKey(one));
+    }
+    for (const one of removes) {
+      world.log.push(`close ${one.app}`);
+      world.open.delete(listenerKey(one));
+    }
   },
   report: () => ({ active: true }),
   remove: async () => undefined,
@@ -392,6 +404,11 @@ test("an app is not announced before its route stands, however long nginx is awa
   expect(one.alarms.list()).toEqual([]);
 });
 
+function note(wanted: Map<string, number>, name: string, gone: boolean, target: number): void {
+  if (gone) wanted.delete(name);
+  else wanted.set(name, target);
+}
+
 test("many random changes end in the same place as the last state alone, and leak nothing", async () => {
   const seed = 20261127;
   let state = seed;
@@ -406,18 +423,22 @@ test("many random changes end in the same place as the last state alone, and lea
   for (let step = 0; step < 500; step++) {
     const name = `n${random(8)}`;
     const target = 80 + random(2);
+    const gone = random(3) === 0;
     if (random(2) === 0) {
-      if (random(3) === 0) (wantedLocal.delete(name), one.source.drop(name));
+      if (gone) one.source.drop(name);
       else
-        (wantedLocal.set(name, target),
-          one.source.put(
-            local(name, { targets: [{ address: unwrap(parseIp("192.0.2.1")), port: target as Port }] }),
-          ));
-    } else if (random(3) === 0)
-      (wantedRemote.delete(name), one.reconciler.world.change(peer("client1"), [], [app(name)]));
-    else
-      (wantedRemote.set(name, target),
-        one.reconciler.world.change(peer("client1"), [announced(name, 20000 + target)], []));
+        one.source.put(
+          local(name, { targets: [{ address: unwrap(parseIp("192.0.2.1")), port: target as Port }] }),
+        );
+      note(wantedLocal, name, gone, target);
+    } else {
+      one.reconciler.world.change(
+        peer("client1"),
+        gone ? [] : [announced(name, 20000 + target)],
+        gone ? [app(name)] : [],
+      );
+      note(wantedRemote, name, gone, target);
+    }
     if (random(4) === 0) one.world.broken = !one.world.broken;
     if (random(5) === 0) {
       one.reconciler.wake();

@@ -33,11 +33,12 @@ export class Wakeup {
   /** Resolves at the next wake-up, or when `signal` aborts. */
   async next(signal: AbortSignal): Promise<void> {
     if (!this.#pending && !signal.aborted) {
-      const { promise, resolve } = Promise.withResolvers<void>();
+      const { promise, resolve: settle } = Promise.withResolvers<void>();
+      const resolve = (): void => settle();
       this.#waiter = resolve;
-      signal.addEventListener("abort", resolve as () => void, { once: true });
+      signal.addEventListener("abort", resolve, { once: true });
       await promise;
-      signal.removeEventListener("abort", resolve as () => void);
+      signal.removeEventListener("abort", resolve);
     }
     this.#waiter = undefined;
     this.#pending = false;

@@ -56,6 +56,8 @@ export interface Bar {
 /** A tunnel address that was freed and is in quarantine. Key: the address. */
 export interface ReleasedAddress {
   readonly address: Ipv4;
+  /** Who had it: the same name gets it back, quarantine or not. */
+  readonly peer: PeerName;
   readonly releasedAt: number;
 }
 
@@ -66,7 +68,12 @@ export interface Identity {
   /** 16 random bytes, base64: the salt of PSK derivation, stable for the life of a server. */
   readonly pairingSalt: string;
   /** A client's own tunnel address and the server's, once paired. */
-  readonly paired?: { readonly address: Ipv4; readonly bits: number; readonly server: PeerName };
+  readonly paired?: {
+    readonly address: Ipv4;
+    readonly bits: number;
+    readonly server: PeerName;
+    readonly syncPort: Port;
+  };
 }
 
 /** Every kind of record and its value. */
