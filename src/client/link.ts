@@ -1,0 +1,280 @@
+import { formatSocket, type SocketAddress } from "../model/addresses.ts";
+import type { PeerName } from "../model/names.ts";
+import { createBudget, receiveLimits, sendLimits } from "../protocol/budget.ts";
+import { createSession, tickMs, type Clock, type Session } from "../protocol/session.ts";
+import { closeCodes, type Sender } from "../protocol/sync.ts";
+import type { Catalog, Inbox } from "../reconcile/exchange.ts";
+import type { Logger } from "../system/log.ts";
+
+/** Milliseconds. */
+export interface LinkTiming {
+  /** Between two pings. */
+  readonly ping: number;
+  /** Without life: the tunnel is set up anew. */
+  readonly silence: number;
+  /** Without life: the client pairs again. */
+  readonly lost: number;
+  /** One attempt to connect. */
+  readonly attempt: number;
+  /** The first and the longest pause between two attempts; each is drawn from its upper half. */
+  readonly pause: readonly [number, number];
+}
+
+/** architecture.md, "Staying connected". An attempt ends before TCP's second retransmission (1 s, then 2 s later). */
+export const linkTiming: LinkTiming = {
+  ping: 1000,
+  silence: 3000,
+  lost: 10_000,
+  attempt: 2000,
+  pause: [100, 2000],
+};
+
+export type LinkState = "connected" | "unreachable";
+export type LostReason = "silent" | "unknown to the server";
+
+export interface LinkOptions {
+  readonly server: SocketAddress;
+  readonly own: PeerName;
+  /** The server as a peer: its name, tunnel address and the ports that it may announce. */
+  readonly peer: Sender;
+  readonly catalog: Catalog;
+  readonly inbox: Inbox;
+  /** Milliseconds. */
+  readonly syncInterval: number;
+  /**
+   * 3 s without life, and every 3 s after that: resolve the endpoint, take a new local port, re-add the peer. What it
+   * returns is awaited and then a fresh attempt begins at once. A rejection is logged.
+   */
+  readonly onSilence: () => Promise<void> | void;
+  /** 10 s without life, or a server that knows us no more: pair again. Not called again before it has settled. */
+  readonly onLost: (reason: LostReason) => Promise<void> | void;
+  readonly onState?: (state: LinkState) => void;
+  readonly log: Logger;
+  /** Ends everything, an attempt in flight included. */
+  readonly signal: AbortSignal;
+  readonly timing?: LinkTiming;
+}
+
+export interface Link {
+  state(): LinkState;
+  /** Milliseconds; undefined while there is no session. */
+  roundTripMs(): number | undefined;
+  /** Resolves when the signal has ended the link. */
+  readonly done: Promise<void>;
+}
+
+interface Attempt {
+  readonly socket: WebSocket;
+  readonly began: number;
+  session?: Session;
+}
+
+/** Keeps a sync session to the server until `signal` aborts. The inbox keeps what was announced last. */
+export function openLink(options: LinkOptions): Link {
+  const { log, signal } = options;
+  const timing = options.timing ?? linkTiming;
+  const url = `ws://${formatSocket(options.server)}/`;
+  const clock: Clock = { now: () => performance.now(), soon: (run) => void setTimeout(run, 0) };
+  const budgets = {
+    sending: createBudget(sendLimits, clock.now),
+    receiving: createBudget(receiveLimits, clock.now),
+  };
+  const done = Promise.withResolvers<void>();
+  let state: LinkState = "unreachable";
+  let attempt: Attempt | undefined;
+  let redial: ReturnType<typeof setTimeout> | undefined;
+  let failures = 0;
+  let lastLife = clock.now();
+  let lastTick = lastLife;
+  let lastSilence = Number.NEGATIVE_INFINITY;
+  let lastLost = Number.NEGATIVE_INFINITY;
+  const busy = new Set<"silence" | "lost">();
+
+  const enter = (next: LinkState): void => {
+    if (state === next) return;
+    state = next;
+    options.onState?.(next);
+  };
+
+  const dial = (): void => {
+    clearTimeout(redial);
+    redial = undefined;
+    if (signal.aborted || attempt !== undefined) return;
+    const current: Attempt = { socket: new WebSocket(url), began: clock.now() };
+    attempt = current;
+    const { socket } = current;
+    const mine = (run: () => void): void => {
+      if (attempt === current) guarded(current, run);
+    };
+    socket.addEventListener("open", () => mine(() => begin(current)));
+    socket.addEventListener("message", (event: MessageEvent<unknown>) =>
+      mine(() => {
+        lastLife = clock.now();
+        if (typeof event.data === "string") current.session?.receive(event.data);
+        else finish(current, closeCodes.protocol, "binary messages are no part of the protocol");
+      }),
+    );
+    // An error is always followed by close, which says what there is to say.
+    socket.addEventListener("error", () => undefined);
+    socket.addEventListener("close", (event) => mine(() => finish(current, event.code, event.reason)));
+  };
+
+  const begin = (current: Attempt): void => {
+    const { socket } = current;
+    current.session = createSession({
+      own: options.own,
+      peer: options.peer,
+      catalog: options.catalog,
+      inbox: options.inbox,
+      transport: {
+        send: (text) => socket.send(text),
+        buffered: () => socket.bufferedAmount,
+        close: (code, reason) => finish(current, code, reason),
+      },
+      clock,
+      ...budgets,
+      syncInterval: options.syncInterval,
+      pingInterval: timing.ping,
+      silence: timing.silence,
+      onAlive: () => {
+        log.info("Sync session established", { peer: options.peer.name, address: options.server.address });
+        enter("connected");
+      },
+    });
+    current.session.start();
+  };
+
+  /** An attempt or a session is over, whoever ended it. */
+  const finish = (current: Attempt, code: number, reason: string): void => {
+    if (attempt !== current) return;
+    const lived = state === "connected";
+    drop(current, code, reason);
+    if (lived) log.warn("Sync session ended", { peer: options.peer.name, code, reason });
+    else log.debug("Cannot reach the server's sync port", { url, code, reason });
+    if (code === closeCodes.unknownPeer) return lose("unknown to the server");
+    // A session that lasted is no failure: the first attempt after it comes quickly.
+    const lasted = lived && clock.now() - current.began > timing.lost;
+    failures = lasted ? 0 : code === closeCodes.tooMuch ? Number.MAX_SAFE_INTEGER : failures + 1;
+    dialLater();
+  };
+
+  const drop = (current: Attempt, code: number, reason: string): void => {
+    attempt = undefined;
+    current.session?.end();
+    enter("unreachable");
+    closeSocket(current.socket, code, reason);
+  };
+
+  const dialLater = (): void => {
+    clearTimeout(redial);
+    const [first, longest] = timing.pause;
+    const pause = Math.min(longest, first * 2 ** Math.min(failures, 10));
+    if (!signal.aborted) redial = setTimeout(dial, pause * (0.5 + Math.random() / 2));
+  };
+
+  /** A new way through the tunnel: what was sent the old way is lost, so do not wait for its retransmission. */
+  const dialAnew = (): void => {
+    if (state === "connected") return;
+    if (attempt !== undefined) drop(attempt, closeCodes.goingAway, "the tunnel was set up anew");
+    failures = 0;
+    dial();
+  };
+
+  const callOut = async (kind: "silence" | "lost", call: () => Promise<void> | void): Promise<void> => {
+    busy.add(kind);
+    try {
+      await call();
+    } catch (error) {
+      log.error("Cannot restore the link", { step: kind, error });
+    }
+    busy.delete(kind);
+    if (kind === "lost") lastLost = clock.now();
+    else lastSilence = clock.now();
+    if (!signal.aborted) dialAnew();
+  };
+
+  const lose = (reason: LostReason): void => {
+    if (busy.has("lost")) return;
+    log.warn("Lost the server", { peer: options.peer.name, reason });
+    // A server that turns us away although pairing went well must not be asked in a tight loop.
+    const rest = clock.now() - lastLost < timing.lost ? timing.pause[1] : 0;
+    void callOut("lost", async () => {
+      await options.onLost(reason);
+      await pauseFor(rest, signal);
+    });
+  };
+
+  const watch = (now: number): void => {
+    const silent = now - lastLife;
+    if (silent >= timing.lost && now - lastLost >= timing.lost) return lose("silent");
+    if (silent < timing.silence || now - lastSilence < timing.silence || busy.size > 0) return;
+    log.warn("The server is silent", { peer: options.peer.name, forMs: Math.round(silent) });
+    void callOut("silence", options.onSilence);
+  };
+
+  const tick = (): void => {
+    const now = clock.now();
+    // This process stood still: what came meanwhile was not read yet, so silence proves nothing.
+    if (now - lastTick > 3 * tickMs) lastLife = now;
+    lastTick = now;
+    const current = attempt;
+    if (current?.session !== undefined) guarded(current, () => current.session?.tick());
+    else if (current !== undefined && now - current.began >= timing.attempt)
+      finish(current, closeCodes.silent, "no answer");
+    watch(now);
+  };
+
+  /** A failure here is a bug of ours; it ends the session, and the next one starts from the list. */
+  const guarded = (current: Attempt, run: () => void): void => {
+    try {
+      run();
+    } catch (error) {
+      log.error("The sync session failed", { peer: options.peer.name, error });
+      finish(current, closeCodes.failure, "internal failure");
+    }
+  };
+
+  const ticker = setInterval(tick, Math.min(tickMs, options.syncInterval, timing.ping));
+  const stop = (): void => {
+    clearInterval(ticker);
+    clearTimeout(redial);
+    if (attempt !== undefined) drop(attempt, closeCodes.goingAway, "the client stops");
+    done.resolve();
+  };
+  signal.addEventListener("abort", stop, { once: true });
+  if (signal.aborted) stop();
+  else dial();
+
+  return {
+    state: () => state,
+    roundTripMs: () => attempt?.session?.roundTripMs(),
+    done: done.promise,
+  };
+}
+
+/** Milliseconds that a server gets to answer a close frame. */
+const closingTime = 1000;
+
+/** A close frame where the server can still read one; what waits for a silent one is thrown away. */
+function closeSocket(socket: WebSocket, code: number, reason: string): void {
+  if (socket.readyState === WebSocket.CLOSED) return;
+  const polite = socket.readyState === WebSocket.OPEN && code !== closeCodes.silent;
+  // 1001 may not be sent by a client's API (WHATWG WebSockets, close()): 1000 stands for it.
+  if (!polite) return socket.terminate();
+  socket.close(code >= 3000 ? code : 1000, Buffer.from(reason).subarray(0, 120).toString());
+  setTimeout(() => socket.terminate(), closingTime).unref();
+}
+
+function pauseFor(ms: number, signal: AbortSignal): Promise<void> {
+  const { promise, resolve } = Promise.withResolvers<void>();
+  const timer = setTimeout(resolve, ms);
+  signal.addEventListener(
+    "abort",
+    () => {
+      clearTimeout(timer);
+      resolve();
+    },
+    { once: true },
+  );
+  return promise;
+}
