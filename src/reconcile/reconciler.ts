@@ -12,7 +12,7 @@ import type { Block, FirewallBase, FirewallTarget, ProxyTarget, ServiceTarget } 
 import type { Alarms } from "./alarms.ts";
 import type { Catalog } from "./exchange.ts";
 import type { Leases } from "./leases.ts";
-import { Wakeup } from "./wakeup.ts";
+import { Wakeup } from "../system/wakeup.ts";
 import { World } from "./world.ts";
 
 export interface ReconcilerParts {
