@@ -17,17 +17,22 @@ export const toBase64 = (bytes: Uint8Array): string => Buffer.from(bytes).toStri
 export const fromBase64 = (text: string): Uint8Array => new Uint8Array(Buffer.from(text, "base64"));
 
 /**
- * Accepts exactly one spelling of a key. A set top bit or another base64 form names the same point (RFC 7748, 5), so
+ * Accepts exactly one spelling of a key. A set top bit, a number from 2^255-19 on, or another base64 form names the same point (RFC 7748, 5), so
  * it would slip past a bar on the key; an all-zero key gives everybody the same shared secret.
  */
 export function parsePublicKey(text: unknown): Result<PublicKey> {
   if (typeof text === "string" && text.length === 44) {
     const bytes = fromBase64(text);
-    const canonical = bytes.length === 32 && toBase64(bytes) === text && (bytes[31]! & 0x80) === 0;
+    const canonical = bytes.length === 32 && toBase64(bytes) === text && belowPrime(bytes);
     if (canonical && bytes.some((byte) => byte !== 0)) return ok(text as PublicKey);
   }
   return refuse(`public key ${quote(text)}`, "is no canonical WireGuard key", "use what `wg pubkey` prints");
 }
+
+/** Little-endian, below 2^255-19. */
+const belowPrime = (bytes: Uint8Array): boolean =>
+  bytes[31]! < 0x7f ||
+  (bytes[31] === 0x7f && (bytes[0]! < 0xed || bytes.subarray(1, 31).some((byte) => byte !== 0xff)));
 
 export function generateKeyPair(): KeyPair {
   const pair = nacl.box.keyPair();

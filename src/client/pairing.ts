@@ -1,0 +1,304 @@
+import { cidrContains, type HostPort, type Ipv4, type Port } from "../model/addresses.ts";
+import type { PublicKey } from "../model/keys.ts";
+import type { PeerName } from "../model/names.ts";
+import type { Metadata, Peer } from "../model/peers.ts";
+import { ok, refuse, type Refusal, type Result } from "../model/result.ts";
+import type { Secret } from "../model/secrets.ts";
+import {
+  encodeIntroduction,
+  encodeRequest,
+  parseEnvelope,
+  parseWelcome,
+  toBytes,
+  type CredentialId,
+  type Hello,
+  type Welcome,
+} from "../protocol/pairing.ts";
+import { completeOffer } from "../protocol/pairing-endpoint.ts";
+import {
+  directionKeys,
+  open,
+  peerKey,
+  pskKey,
+  seal,
+  sharedSecret,
+  tokenKey,
+} from "../protocol/pairing-keys.ts";
+import { parseToken, type PairingToken } from "../protocol/pairing-token.ts";
+import { hostOf, pairingUrl, parseServerUrl } from "../protocol/pairing-url.ts";
+import { parseObject } from "../protocol/pairing.ts";
+import type { Identity } from "../store/records.ts";
+import type { Store } from "../store/store.ts";
+import type { Logger } from "../system/log.ts";
+import { createPairingHttp, type Fetch } from "./pairing-http.ts";
+
+export interface PairingClientOptions {
+  readonly store: Store;
+  readonly name: PeerName;
+  readonly metadata: Metadata;
+  /** Base URL; absent: the token's. */
+  readonly server?: string;
+  readonly token?: Secret;
+  readonly psk?: Secret;
+  /** Unix milliseconds. */
+  readonly now: () => number;
+  readonly logger: Logger;
+  /** For each of the two requests. Default 10 000 ms. */
+  readonly timeoutMs?: number;
+  readonly fetch?: Fetch;
+}
+
+/** The server, as it is now known. */
+export interface Paired {
+  readonly kind: "paired";
+  /** `endpoint` is always set. */
+  readonly peer: Peer & { readonly endpoint: HostPort };
+  /** This client's own address and the tunnel network's size. */
+  readonly address: Ipv4;
+  readonly bits: number;
+  readonly endpoint: HostPort;
+  readonly syncPort: Port;
+  /** True where the state knew no server, or one with another key. */
+  readonly first: boolean;
+  readonly credential: CredentialId["type"];
+}
+
+export type PairingOutcome =
+  | Paired
+  /** `retry`: may succeed later, after something was done on the server. */
+  | { readonly kind: "refused"; readonly refusal: Refusal; readonly retry: boolean }
+  /** No answer of a wormhole server came: try again. */
+  | { readonly kind: "unreachable"; readonly reason: string };
+
+export interface PairingClient {
+  /** One attempt: a challenge, then each credential that this client has until one is accepted. Writes nothing. */
+  pair(signal?: AbortSignal): Promise<PairingOutcome>;
+}
+
+interface Credential {
+  readonly id: CredentialId;
+  readonly key: () => Promise<Uint8Array>;
+  /** The only server key that it may be used with; absent: the credential proves the server's. */
+  readonly pinned?: PublicKey;
+}
+
+/**
+ * The client's side of pairing. It prefers `peer` (paired before), then its token, then the PSK: each says no more
+ * than it must, and a server that lost its state is found again by PSK, which it has to know for its box to open.
+ */
+export function createPairingClient(options: PairingClientOptions): PairingClient {
+  const derivePsk = cachedDerivation();
+
+  return {
+    async pair(signal) {
+      const setup = prepare(options, derivePsk);
+      if (!setup.ok) return { kind: "refused", refusal: setup.refusal, retry: false };
+      const { base, identity, credentials } = setup.value;
+      const http = createPairingHttp({ ...options, url: pairingUrl(base), signal });
+      const hello = await http.hello();
+      if (hello.kind !== "answer") return hello;
+
+      const fitting = credentials(hello.value).filter(
+        ({ pinned }) => pinned === undefined || pinned === hello.value.publicKey,
+      );
+      let refused: PairingOutcome = keyChanged(base);
+      for (const credential of fitting) {
+        const outcome = await attempt(options, { base, identity, hello: hello.value, credential, http });
+        if (!("tryNext" in outcome)) return outcome;
+        refused = outcome.outcome;
+      }
+      return refused;
+    },
+  };
+}
+
+interface Setup {
+  readonly base: URL;
+  readonly identity: Identity;
+  readonly credentials: (hello: Hello) => readonly Credential[];
+}
+
+function prepare(options: PairingClientOptions, derivePsk: Derivation): Result<Setup> {
+  const identity = options.store.get("identity", "identity");
+  if (identity === undefined) throw new Error("Cannot pair: the state holds no identity yet");
+  const token = options.token === undefined ? undefined : parseToken(options.token);
+  if (token?.ok === false) return token;
+  const url = options.server ?? token?.value.url;
+  if (url === undefined)
+    return refuse("server", "is not set", "set the server's URL, such as http://hub.example.org:8080");
+  const base = parseServerUrl(url);
+  if (!base.ok) return base;
+  const known = knownServer(options.store, identity);
+  if (known === undefined && token === undefined && options.psk === undefined)
+    return refuse("pairing", "has no credential", "set a token or the server's PSK");
+  return ok({
+    base: base.value,
+    identity,
+    credentials: (hello) => [
+      ...(known === undefined ? [] : [peerCredential(identity, known)]),
+      ...(token === undefined ? [] : [tokenCredential(token.value)]),
+      ...(options.psk === undefined ? [] : [pskCredential(options.psk, hello, derivePsk)]),
+    ],
+  });
+}
+
+const knownServer = (store: Store, identity: Identity): Peer | undefined =>
+  identity.paired === undefined ? undefined : store.get("peer", identity.paired.server);
+
+const peerCredential = (identity: Identity, server: Peer): Credential => ({
+  id: { type: "peer", id: identity.publicKey },
+  key: async () => peerKey(server.presharedKey),
+  pinned: server.publicKey,
+});
+
+const tokenCredential = (token: PairingToken): Credential => ({
+  id: { type: "token", id: token.id },
+  key: async () => tokenKey(token.secret),
+  pinned: token.serverKey,
+});
+
+const pskCredential = (psk: Secret, hello: Hello, derive: Derivation): Credential => ({
+  id: { type: "psk" },
+  key: () => derive(psk, hello.salt),
+});
+
+type Derivation = (psk: Secret, salt: Uint8Array) => Promise<Uint8Array>;
+
+/** Remembers the last derivation: a server keeps its salt, and an attempt must not cost 160 ms and 32 MiB again. */
+function cachedDerivation(): Derivation {
+  let last: { readonly id: string; readonly key: Promise<Uint8Array> } | undefined;
+  return (psk, salt) => {
+    const id = `${Buffer.from(salt).toString("base64")} ${psk.reveal()}`;
+    if (last?.id !== id) last = { id, key: pskKey(psk, salt) };
+    return last.key;
+  };
+}
+
+interface Attempt {
+  readonly base: URL;
+  readonly identity: Identity;
+  readonly hello: Hello;
+  readonly credential: Credential;
+  readonly http: ReturnType<typeof createPairingHttp>;
+}
+
+async function attempt(
+  options: PairingClientOptions,
+  { base, identity, hello, credential, http }: Attempt,
+): Promise<PairingOutcome | { readonly tryNext: true; readonly outcome: PairingOutcome }> {
+  const shared = sharedSecret(identity, hello.publicKey);
+  if (shared === undefined) return forged("its key is of small order");
+  const keys = directionKeys({
+    credentialKey: await credential.key(),
+    shared,
+    challenge: hello.challenge,
+    server: hello.publicKey,
+    client: identity.publicKey,
+  });
+  const { name, metadata } = options;
+  const { publicKey } = identity;
+  const introduction = toBytes(encodeIntroduction({ name, publicKey, metadata }));
+  const envelope = seal(introduction, keys.clientToServer);
+  const reply = await http.pair(
+    encodeRequest({ credential: credential.id, publicKey, challenge: hello.challenge, ...envelope }),
+  );
+  if (reply.kind === "unauthorized") return { tryNext: true, outcome: notAccepted(base, credential.id) };
+  if (reply.kind !== "answer") return reply;
+
+  const answer = parseEnvelope(reply.value);
+  const content = answer.ok ? open(answer.value, keys.serverToClient) : undefined;
+  if (content === undefined) return forged("its answer does not open");
+  const fields = parseObject(content);
+  const welcome = fields.ok ? parseWelcome(fields.value) : fields;
+  if (!welcome.ok) return { kind: "refused", refusal: welcome.refusal, retry: true };
+  return accept(options, identity, { welcome: welcome.value, hello, base, credential: credential.id });
+}
+
+/** What the server's answer means here, once its own parts agree. */
+function accept(
+  { store, now }: PairingClientOptions,
+  identity: Identity,
+  answer: {
+    readonly welcome: Welcome;
+    readonly hello: Hello;
+    readonly base: URL;
+    readonly credential: CredentialId;
+  },
+): PairingOutcome {
+  const { welcome, hello, base, credential } = answer;
+  if (welcome.publicKey !== hello.publicKey) return forged("it names two public keys");
+  const { assigned, internal, bits } = welcome;
+  if (assigned === internal || !cidrContains({ address: internal, bits }, assigned))
+    return forged(`it assigns ${assigned}, which does not fit its own ${internal}/${bits}`);
+  const endpoint = completeOffer(welcome.endpoint, hostOf(base));
+  const before = knownServer(store, identity);
+  const first = before?.publicKey !== welcome.publicKey;
+  const peer = {
+    name: welcome.name,
+    publicKey: welcome.publicKey,
+    presharedKey: welcome.presharedKey,
+    address: internal,
+    metadata: welcome.metadata,
+    endpoint,
+    pairedAt: first || before === undefined ? now() : before.pairedAt,
+  };
+  const { syncPort } = welcome;
+  return {
+    kind: "paired",
+    peer,
+    address: assigned,
+    bits,
+    endpoint,
+    syncPort,
+    first,
+    credential: credential.type,
+  };
+}
+
+/** Keeps what a pairing brought, in one step; a server by another name is forgotten. */
+export async function rememberServer(store: Store, { peer, address, bits, syncPort }: Paired): Promise<void> {
+  await store.transact((transaction) => {
+    const identity = transaction.get("identity", "identity");
+    if (identity === undefined) throw new Error("Cannot keep a pairing: the state holds no identity");
+    for (const name of store.all("peer").keys()) if (name !== peer.name) transaction.remove("peer", name);
+    transaction.put("peer", peer.name, peer);
+    const paired = { address, bits, server: peer.name, syncPort };
+    transaction.put("identity", "identity", { ...identity, paired });
+  });
+}
+
+const forged = (rule: string): PairingOutcome => ({
+  kind: "refused",
+  refusal: {
+    subject: "server",
+    rule,
+    remedy: "see whether something answers in the server's place, or whether its version fits this one",
+  },
+  retry: true,
+});
+
+const keyChanged = (base: URL): PairingOutcome => ({
+  kind: "refused",
+  refusal: {
+    subject: `server ${base.host}`,
+    rule: "has another key than the one that this client knows, so nothing was sent to it",
+    remedy: "if the server lost its state, create a new token on it and give it to this client",
+  },
+  retry: true,
+});
+
+const remedies = {
+  psk: "see that the PSK is the server's and that it allows pairing by PSK",
+  token: "the token may be over or revoked: create a new one on the server",
+  peer: "the server no longer knows this client: give it a new token or the PSK",
+} as const;
+
+const notAccepted = (base: URL, { type }: CredentialId): PairingOutcome => ({
+  kind: "refused",
+  refusal: {
+    subject: `server ${base.host}`,
+    rule: `did not accept this client's ${type === "psk" ? "PSK" : type === "token" ? "token" : "known key"}`,
+    remedy: remedies[type],
+  },
+  retry: true,
+});
