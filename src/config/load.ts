@@ -3,6 +3,7 @@ import { ok, refuse, type Refusal, type Result } from "../model/result.ts";
 import type { ClientConfig, ServerConfig } from "./config.ts";
 import { readFlags } from "./flags.ts";
 import { thisHost, type Host } from "./host.ts";
+import { parseInstance } from "./parsers.ts";
 import { resolve } from "./resolve.ts";
 import { checkRules } from "./rules.ts";
 import { fileTwin, keys, settingOf, type Key, type Values } from "./schema.ts";
@@ -48,8 +49,8 @@ export async function loadConfig<R extends Role>(
   for (const layer of layers) choose(role, layer, chosen, problems);
 
   const { values, origins, refused } = await parseAll(role, chosen, host, problems);
-  const { warnings } = variables;
   const resolved = await resolve(role, values, host);
+  const warnings = [...variables.warnings, ...resolved.warnings];
   problems.push(
     ...checkRules({ role, values, draft: resolved.draft, origins, refused }),
     ...resolved.problems,
@@ -66,9 +67,9 @@ async function readConfigFile(
   host: Host,
 ): Promise<{ entries: readonly Entry[]; problems: readonly Refusal[] }> {
   const given = flags.config ?? (env["WORMHOLE_CONFIG"] || undefined);
-  const instance = [...flags.entries, ...variables.entries].find(({ key }) => key === "instance")?.value;
-  const path =
-    given ?? `/etc/wormhole/${/^[a-z0-9-]+$/.test(String(instance)) ? String(instance) : role}.yaml`;
+  const instance = [...variables.entries, ...flags.entries].findLast(({ key }) => key === "instance")?.value;
+  const named = parseInstance(instance);
+  const path = given ?? `/etc/wormhole/${named.ok ? named.value : role}.yaml`;
   const where = flags.config !== undefined ? "flag --config" : "variable WORMHOLE_CONFIG";
   try {
     const text = await host.readText(absolute(path, host));
@@ -107,6 +108,8 @@ function choose(role: Role, layer: readonly Entry[], chosen: Map<Key, Entry>, pr
       continue;
     }
     here.set(key, entry);
+    // Taken out first, so that values, and messages about them, come in the order in which they were written.
+    chosen.delete(key);
     chosen.set(key, entry);
   }
 }

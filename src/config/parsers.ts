@@ -10,15 +10,10 @@ import {
   type Cidr,
   type Ipv4,
 } from "../model/addresses.ts";
-import type { Metadata } from "../model/peers.ts";
 import { ok, quote, refuse, type Result } from "../model/result.ts";
 import { Secret } from "../model/secrets.ts";
+import { parseToken } from "../protocol/pairing-token.ts";
 import type { ListenAt } from "./config.ts";
-
-/** Bytes of JSON. Metadata travels in the pairing body, which ends at 16 KiB. */
-export const metadataLimit = 4096;
-/** Characters. A PSK can be guessed from one captured pairing: its length is what stands against it. */
-export const pskMinimum = 16;
 
 const booleans: Readonly<Record<string, boolean>> = {
   true: true,
@@ -146,25 +141,23 @@ export function parseServerUrl(value: unknown): Result<string> {
   return ok(url.href.replace(/\/+$/, ""));
 }
 
-export function parseMetadata(value: unknown): Result<Metadata> {
-  const size = Buffer.byteLength(JSON.stringify(value));
-  return size <= metadataLimit
-    ? ok(value as Metadata)
-    : refuse("metadata", `is ${size} bytes of JSON`, `use at most ${metadataLimit}`);
-}
-
-/** Values of secrets never appear in a refusal. */
+/** A refusal of a secret says how long it is and no more. */
 export const parseSecret =
-  (what: string, minimum: number) =>
+  (what: string, lowest: number, highest: number) =>
   (value: unknown): Result<Secret> => {
     const text = String(value);
-    if (text.length < minimum)
-      return refuse(what, `has ${text.length} characters`, `use at least ${minimum}`);
-    if (text.length > 1024) return refuse(what, "has more than 1024 characters");
-    // oxlint-disable-next-line no-control-regex -- control characters are what is looked for
-    if (/[\u0000-\u001f\u007f]/.test(text)) return refuse(what, "holds a control character or newline");
-    return ok(new Secret(text));
+    if (text.length < lowest || text.length > highest)
+      return refuse(what, `has ${text.length} characters`, `use ${lowest} to ${highest}`);
+    return /\p{Cc}/u.test(text)
+      ? refuse(what, "holds a newline or another control character", "use one line of text")
+      : ok(new Secret(text));
   };
+
+export function parsePairingToken(value: unknown): Result<Secret> {
+  const token = new Secret(String(value).trim());
+  const parsed = parseToken(token);
+  return parsed.ok ? ok(token) : parsed;
+}
 
 export function parseLabelValue(value: unknown): Result<string> {
   return typeof value === "string" && /^[A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?$/.test(value)

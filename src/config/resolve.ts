@@ -2,6 +2,7 @@ import { isAbsolute, join } from "node:path";
 import { parseIp, type Port } from "../model/addresses.ts";
 import { fitLabel, parsePeerName, type PeerName } from "../model/names.ts";
 import { refuse, type Refusal } from "../model/result.ts";
+import { parseToken } from "../protocol/pairing-token.ts";
 import type {
   ClientConfig,
   CommonConfig,
@@ -20,6 +21,7 @@ export interface Resolved {
   /** Absent where a needed value is missing or was refused. */
   readonly draft: Config | undefined;
   readonly problems: readonly Refusal[];
+  readonly warnings: readonly string[];
 }
 
 /** These values, or undefined where one of them was refused. Settings with a standard are missing for no other reason. */
@@ -34,10 +36,16 @@ export async function resolve(role: Role, values: Values, host: Host): Promise<R
   const kubernetes = resolveKubernetes(values, inPod, host, problems);
   const addresses =
     kubernetes !== undefined && values.kubeconfig === undefined ? podAddresses(values, host) : [];
-  const name = values.name ?? nameFrom(host.hostname, problems);
+  const token = values.token === undefined ? undefined : parseToken(values.token);
+  const tokenName = token?.ok === true ? token.value.name : undefined;
+  const name = tokenName ?? values.name ?? nameFrom(host.hostname, problems);
   // A value that was refused is missing here: what depends on it is not worth a second message.
   const draft = assemble(role, values, name, kubernetes, addresses, host);
-  return { draft, problems };
+  const warnings =
+    tokenName === undefined || values.name === undefined || values.name === tokenName
+      ? []
+      : [`name: is ${values.name}, but the token is for ${tokenName}, which is used`];
+  return { draft, problems, warnings };
 }
 
 function assemble(

@@ -1,5 +1,6 @@
 import { cidrContains, formatRange, inRange, parseIp, type PortRange } from "../model/addresses.ts";
 import { refuse, type Refusal } from "../model/result.ts";
+import { parseToken } from "../protocol/pairing-token.ts";
 import type { Config, ListenAt } from "./config.ts";
 import type { Key, Values } from "./schema.ts";
 import { flagOf, type Origin, type Role } from "./setting.ts";
@@ -32,6 +33,11 @@ export function checkRules({ role, values, draft, origins, refused }: Checked): 
       "is not set, and there is no token either",
       "set server to the server's pairing address, or tokenFile",
     );
+  if (role === "client" && !origins.has("server") && values.token !== undefined) {
+    const token = parseToken(values.token);
+    if (token.ok && token.value.url === undefined)
+      add(["server"], "is not set, and the token names no address either", "set server");
+  }
   checkBasicAuth(origins, add);
   checkKubernetes(values, draft, origins, add);
   if (draft === undefined) return problems;

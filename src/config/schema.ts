@@ -7,6 +7,8 @@ import {
   type Port,
 } from "../model/addresses.ts";
 import { parsePeerName } from "../model/names.ts";
+import { maxPskLength, minPskLength } from "../protocol/pairing-keys.ts";
+import { maxMetadataBytes, parseMetadata } from "../protocol/pairing-metadata.ts";
 import { parseDuration } from "./durations.ts";
 import {
   listOf,
@@ -19,13 +21,12 @@ import {
   parseKubernetesName,
   parseLabelValue,
   parseListen,
-  parseMetadata,
+  parsePairingToken,
   parsePath,
   parseSecret,
   parseServerUrl,
   parseTunnel,
   parseUsername,
-  pskMinimum,
 } from "./parsers.ts";
 import { flagOf, variableOf, type Role, type Setting } from "./setting.ts";
 
@@ -57,7 +58,7 @@ export const settings = {
     placeholder: "NAME",
     parse: parsePeerName,
     standard: { server: "server" },
-    standardWords: "the host's name, made a DNS label",
+    standardWords: "the token's, else the host's name, made a DNS label",
     help: "The name that peers see: a DNS label.",
   }),
   instance: text({
@@ -74,7 +75,7 @@ export const settings = {
     placeholder: "JSON",
     parse: parseMetadata,
     standard: "{}",
-    help: "An object that the other side shows beside this peer's name; at most 4096 bytes.",
+    help: `An object that the other side shows beside this peer's name; at most ${maxMetadataBytes} bytes.`,
     legacy: "CLIENT_METADATA",
   }),
   stateDir: text({
@@ -128,7 +129,7 @@ export const settings = {
     group: "Pairing and syncing",
     roles: client,
     placeholder: "TOKEN",
-    parse: parseSecret("token", 20),
+    parse: parsePairingToken,
     secret: true,
     help: "What `wormhole token create` printed on the server: all that a client needs to pair.",
   }),
@@ -136,10 +137,10 @@ export const settings = {
     group: "Pairing and syncing",
     roles: both,
     placeholder: "TEXT",
-    parse: parseSecret("psk", pskMinimum),
+    parse: parseSecret("psk", minPskLength, maxPskLength),
     standardWords: "on a server: made at the first start and kept in its state",
     secret: true,
-    help: `The key that server and clients share for pairing; at least ${pskMinimum} characters.`,
+    help: `The key that server and clients share for pairing; ${minPskLength} to ${maxPskLength} characters.`,
     legacy: "INVITE_TOKEN",
   }),
   syncPort: text({
@@ -279,7 +280,7 @@ export const settings = {
     group: "API",
     roles: both,
     placeholder: "TEXT",
-    parse: parseSecret("basicAuthPassword", 1),
+    parse: parseSecret("basicAuthPassword", 1, 1024),
     secret: true,
     help: "The password of basicAuthUsername.",
     legacy: "BASIC_AUTH_PASSWORD",

@@ -13,14 +13,21 @@ export function readYaml(file: string, text: string): Read {
   const lines = new LineCounter();
   const document = parseDocument(text, { lineCounter: lines, prettyErrors: false });
   const at = (offset: number | undefined): string => `${file}:${lines.linePos(offset ?? 0).line || 1}`;
-  if (document.errors.length > 0)
+  // The first alone: further ones are most often its consequences.
+  const [broken] = document.errors;
+  if (broken !== undefined) {
+    const what = broken.code.toLowerCase().replaceAll("_", " ");
     return {
       entries: [],
-      problems: document.errors.map(
-        (error) =>
-          refuse(at(error.pos[0]), `is no YAML: ${error.code.toLowerCase().replaceAll("_", " ")}`).refusal,
-      ),
+      problems: [
+        refuse(
+          at(broken.pos[0]),
+          `is no YAML: ${what}`,
+          "look for wrong indentation, quotes or colons near there",
+        ).refusal,
+      ],
     };
+  }
   if (document.contents === null) return { entries: [], problems: [] };
   if (!isMap(document.contents))
     return {
