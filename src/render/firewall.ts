@@ -2,7 +2,7 @@ import type { Cidr } from "../model/addresses.ts";
 import { formatRange, hostsOf, ipv4FromNumber } from "../model/addresses.ts";
 import type { Listener } from "../model/listeners.ts";
 import { withHash } from "../model/names.ts";
-import type { Block, FirewallBase } from "../targets/target.ts";
+import type { Block, FirewallBase } from "../model/firewall.ts";
 
 /** The named sets of the table. What is in them may change without touching a rule. */
 export type SetName = "exports" | "open_exports" | "imports";

@@ -1,10 +1,13 @@
-import type { Cidr, HostPort, Ipv4, Port, PortRange } from "../model/addresses.ts";
+import type { Cidr, HostPort, Ipv4, Port } from "../model/addresses.ts";
+import type { Block, FirewallBase } from "../model/firewall.ts";
 import type { PublicKey } from "../model/keys.ts";
 import type { Listener, ListenerDelta } from "../model/listeners.ts";
 import type { TunnelStatus } from "../model/peers.ts";
 import type { Secret } from "../model/secrets.ts";
 import type { Refusal } from "../model/result.ts";
 import type { FirewallReport, KubernetesReport, ProxyReport } from "../model/status.ts";
+
+export type { Block, FirewallBase } from "../model/firewall.ts";
 
 /*
  * A target brings one part of the world to what is desired. Every method may be called any number of times: equal
@@ -55,17 +58,6 @@ export interface TunnelTarget {
   remove(): Promise<void>;
 }
 
-/** The facts of this instance that the firewall's standing rules are made from. */
-export interface FirewallBase {
-  readonly interface: string;
-  /** Absent until paired. */
-  readonly tunnel?: Cidr;
-  /** TCP ports on the tunnel address that every peer may reach: the sync port on a server, none on a client. */
-  readonly openToPeers: readonly Port[];
-  /** Port blocks that nginx holds: a port in one without a live listener is refused as if it were closed. */
-  readonly blocks: readonly Block[];
-}
-
 export interface FirewallTarget {
   /** Replaces the standing rules and the whole set of live listeners in one transaction. */
   reset(base: FirewallBase, live: Iterable<Listener>): Promise<void>;
@@ -73,14 +65,6 @@ export interface FirewallTarget {
   apply(delta: ListenerDelta): Promise<void>;
   report(): FirewallReport;
   remove(): Promise<void>;
-}
-
-/** A run of ports that nginx has bound on one address. */
-export interface Block {
-  readonly direction: Listener["direction"];
-  readonly protocol: Listener["protocol"];
-  readonly address: string;
-  readonly range: PortRange;
 }
 
 /** What nginx must be able to serve. */
