@@ -1,4 +1,5 @@
-import { expect, test } from "bun:test";
+import { expect, spyOn, test } from "bun:test";
+import nacl from "tweetnacl";
 import { generateKeyPair, toBase64, type PublicKey } from "../../src/model/keys.ts";
 import { Secret } from "../../src/model/secrets.ts";
 import { challengeTtl } from "../../src/protocol/pairing-challenge.ts";
@@ -13,6 +14,7 @@ import {
   post,
   serverUrl,
   stateOf,
+  type Forgery,
   createClient,
   psk,
 } from "./world.ts";
@@ -292,4 +294,25 @@ test("boxes that do not open fill no log", async () => {
   world.clock.monotonic += 10_000;
   await attempt(world, forgery);
   expect(lines.map((line) => (JSON.parse(line) as { unlogged: number }).unlogged)).toEqual([0, 19]);
+});
+
+test("unknown credentials and bad challenges cost no curve work; a PSK costs one multiplication, two PSKs too", async () => {
+  const world = await createWorld();
+  const rotated = await world.credentials.rotatePsk({});
+  expect(rotated.ok).toBe(true);
+  const foreign = await helloOf(await createWorld());
+  const requests: readonly [Forgery, number][] = [
+    [{ credential: { type: "token", id: "none" } }, 0],
+    [{ credential: { type: "peer", id: generateKeyPair().publicKey } }, 0],
+    [{ hello: { ...(await helloOf(world)), challenge: foreign.challenge } }, 0],
+    [{ credentialKey: new Uint8Array(32) }, 1],
+    [{}, 1],
+  ];
+  for (const [forgery, expected] of requests) {
+    const { body } = await forge(world, forgery);
+    const multiply = spyOn(nacl, "scalarMult");
+    await post(world, body);
+    expect(multiply).toHaveBeenCalledTimes(expected);
+    multiply.mockRestore();
+  }
 });
