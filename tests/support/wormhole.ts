@@ -54,11 +54,21 @@ export class Wormhole {
     settings: Settings,
     apps: readonly App[] = [],
   ): Promise<Wormhole> {
-    const instance = settings.instance ?? role;
-    const wormhole = new Wormhole(host, role, instance, await executable());
+    const wormhole = await Wormhole.at(host, role, settings, apps);
+    await wormhole.restart();
+    return wormhole;
+  }
+
+  /** Configured, and not started. */
+  static async at(
+    host: Host,
+    role: "server" | "client",
+    settings: Settings,
+    apps: readonly App[] = [],
+  ): Promise<Wormhole> {
+    const wormhole = new Wormhole(host, role, settings.instance ?? role, await executable());
     wormhole.configure(settings);
     wormhole.setApps(apps);
-    await wormhole.restart();
     return wormhole;
   }
 
