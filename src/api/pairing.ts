@@ -42,9 +42,25 @@ export const pairingApi = ({ pairing, trustedProxies }: PairingApiOptions) =>
     )
     .all(
       "/api/pairing/:version",
-      ({ params }) => answer(400, { ...unknownVersion(params.version).refusal, versions: pairingVersions }),
-      { parse: "none", detail: { hide: true } },
+      ({ params, path }) => (path === pairingPath ? wrongMethod() : wrongVersion(params.version)),
+      {
+        parse: "none",
+        detail: { hide: true },
+      },
     );
+
+const wrongVersion = (version: string): Response =>
+  answer(400, { ...unknownVersion(version).refusal, versions: pairingVersions });
+
+const wrongMethod = (): Response =>
+  Response.json(
+    {
+      subject: "pairing message",
+      rule: "comes with a method that is not spoken here",
+      remedy: "use GET or POST",
+    },
+    { status: 405, headers: { ...headers, allow: "GET, POST" } },
+  );
 
 async function boundedBody(request: Request): Promise<Uint8Array | "too large" | "broken"> {
   if (Number(request.headers.get("content-length") ?? 0) > maxRequestBytes) return "too large";

@@ -192,6 +192,13 @@ test("the path of another version is refused with the versions spoken", async ()
   expect(await response.json()).toMatchObject({ versions: [1] });
 });
 
+test("another method is told which are spoken", async () => {
+  const world = await createWorld();
+  const response = await world.fetch(url, { method: "PUT", body: "{}" });
+  expect(response.status).toBe(405);
+  expect(response.headers.get("allow")).toBe("GET, POST");
+});
+
 const key = (...bytes: readonly number[]): string => {
   const whole = new Uint8Array(32);
   whole.set(bytes);
