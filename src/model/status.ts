@@ -50,6 +50,8 @@ export interface ProxyReport {
   readonly liveListeners: number;
   /** Since this program started. */
   readonly reloads: number;
+  /** Ports of our ranges that somebody else on this machine holds; absent or empty: none. */
+  readonly foreignPorts?: readonly number[];
 }
 
 export interface FirewallReport {

@@ -1,0 +1,122 @@
+import { formatHostPort, formatRange, type IpAddress, type PortRange } from "../model/addresses.ts";
+import type { Protocol } from "../model/apps.ts";
+import type { Direction } from "../model/listeners.ts";
+import { ok, quote, refuse, type Result } from "../model/result.ts";
+import script from "./route.njs.js" with { type: "text" };
+
+declare const kind: unique symbol;
+
+/** An absolute path that nginx reads as it stands: nothing in it means anything to its grammar. */
+export type ConfigPath = string & { readonly [kind]: "nginx path" };
+
+export const parseConfigPath = (text: string): Result<ConfigPath> =>
+  /^\/[A-Za-z0-9._/@+,=:-]*$/.test(text)
+    ? ok(text as ConfigPath)
+    : refuse(
+        `path ${quote(text)}`,
+        "cannot stand in nginx's configuration",
+        "use letters, digits and ._/@+,=:-",
+      );
+
+/** A user and a group of this machine, as the `user` directive takes them. */
+export type WorkerUser = string & { readonly [kind]: "nginx user" };
+
+export const parseWorkerUser = (text: string): Result<WorkerUser> =>
+  /^[A-Za-z_][A-Za-z0-9_.-]*( [A-Za-z_][A-Za-z0-9_.-]*)?$/.test(text)
+    ? ok(text as WorkerUser)
+    : refuse(`user ${quote(text)}`, "cannot stand in nginx's configuration");
+
+export interface NginxSettings {
+  /** Modules to load, in order; empty where nginx has them built in. */
+  readonly modules: readonly ConfigPath[];
+  /** Absent: nginx does not run as root and cannot change its user. */
+  readonly user?: WorkerUser;
+  readonly workers: number;
+  /** Open files a worker, and so listeners plus two for each connection. */
+  readonly files: number;
+  readonly pidFile: ConfigPath;
+  readonly errorLog: ConfigPath;
+  readonly scriptFile: ConfigPath;
+  readonly routesDir: ConfigPath;
+}
+
+/** Runs of ports that are served alike: nginx's `server`. Ranges are apart where somebody else holds a port. */
+export interface Section {
+  readonly direction: Direction;
+  readonly protocol: Protocol;
+  readonly listens: readonly { readonly address: IpAddress; readonly range: PortRange }[];
+}
+
+/** What nginx runs for each connection. */
+export const routeScript: string = script;
+
+/** Every worker touches 424 bytes for each of these at its start, whatever it serves: 28 MB. */
+const maxConnections = 65_536;
+
+/**
+ * An idle connection may stay for good: keepalives find dead ends, this limit does not. It is as long as it can be,
+ * since the kernel's timers for it end at 2^31 ms.
+ */
+const tcpTimeout = "24d";
+
+/** Above the 25 s at which tunnels and games keep a path open; below what fills the table at 1,000 DNS queries a second. */
+const udpTimeout = "30s";
+
+/** Two minutes of silence, then a probe each 30 s: a dead end is found in 4 minutes. */
+const keepalive = "so_keepalive=120s:30s:4";
+
+/**
+ * Two of these belong to each connection. 16k costs a quarter of the throughput towards the client; above 64k is no
+ * gain. Memory that was never written is never there: 3,000 idle connections take the same with 4k as with 256k. A
+ * datagram longer than it would be cut, so for UDP it must not be smaller.
+ */
+const bufferSize = "64k";
+
+/** The whole nginx.conf. `sections` may be empty: such an nginx starts and serves nothing. */
+export function renderNginx(settings: NginxSettings, sections: readonly Section[]): string {
+  const { modules, user, workers, files } = settings;
+  return `# Written by wormhole; changes are lost.
+${modules.map((path) => `load_module ${path};\n`).join("")}${user === undefined ? "" : `user ${user};\n`}\
+worker_processes ${workers};
+worker_rlimit_nofile ${files};
+pid ${settings.pidFile};
+error_log ${settings.errorLog} notice;
+
+events {
+    worker_connections ${Math.min(files, maxConnections)};
+}
+
+stream {
+    # Not a line for each connection that an upstream refuses.
+    error_log ${settings.errorLog} crit;
+    js_import route from ${settings.scriptFile};
+    js_var $wormhole_routes ${settings.routesDir};
+    js_var $wormhole_upstream;
+    js_access route.access;
+    proxy_connect_timeout 3s;
+    proxy_buffer_size ${bufferSize};
+    proxy_socket_keepalive on;
+    tcp_nodelay on;
+${sections.map(renderSection).join("")}}
+`;
+}
+
+function renderSection({ direction, protocol, listens }: Section): string {
+  const options = protocol === "tcp" ? `${keepalive} backlog=4096` : "udp reuseport";
+  const lines = listens.map(
+    ({ address, range }) => `        listen ${formatListen(address, range)} ${options};\n`,
+  );
+  if (lines.length === 0) return "";
+  return `
+    server { # ${direction} ${protocol}
+${lines.join("")}        proxy_timeout ${protocol === "tcp" ? tcpTimeout : udpTimeout};
+        proxy_pass $wormhole_upstream;
+    }
+`;
+}
+
+/** nginx takes `a:5-5` for a range as well, but says `a:5` in its messages. */
+const formatListen = (address: IpAddress, range: PortRange): string =>
+  range.from === range.to
+    ? formatHostPort({ host: address, port: range.from })
+    : `${formatHostPort({ host: address, port: range.from }).replace(/[0-9]+$/, "")}${formatRange(range)}`;

@@ -1,0 +1,137 @@
+import { setTimeout as sleep } from "node:timers/promises";
+import { run } from "../../system/exec.ts";
+import type { Logger } from "../../system/log.ts";
+import { ErrorLog, parseLogLine, verdictOf, type Verdict } from "./error-log.ts";
+import { findMaster, findProcess, findWorkers, signal, socketsOf, type ProcessId } from "./processes.ts";
+
+export interface SupervisedOptions {
+  readonly config: string;
+  readonly pidFile: string;
+  readonly errorLog: string;
+  readonly prefix: string;
+  /** Open files that the master may have: it opens every listener. */
+  readonly files: number;
+  readonly logger: Logger;
+}
+
+/** Polls, for what sends no event, until `look` gives something or `limit` milliseconds are over. */
+export async function until<T>(look: () => T, limit: number, interval = 5): Promise<T> {
+  const end = performance.now() + limit;
+  for (;;) {
+    const seen = look();
+    if (Boolean(seen) || performance.now() >= end) return seen;
+    await sleep(interval);
+  }
+}
+
+/** The nginx of one configuration file: its master and its workers, whoever started them. */
+export class Supervised {
+  readonly #options: SupervisedOptions;
+  readonly #log: ErrorLog;
+  /** Lines that were read while waiting, and that `takeLog` still owes. */
+  #held: string[] = [];
+
+  constructor(options: SupervisedOptions) {
+    this.#options = options;
+    this.#log = new ErrorLog(options.errorLog);
+  }
+
+  master(): ProcessId | undefined {
+    return findMaster(this.#options.pidFile, this.#options.config);
+  }
+
+  /** Cheaper than `master`: whether this very process still lives. */
+  alive(master: ProcessId): ProcessId | undefined {
+    return findProcess(master.pid);
+  }
+
+  /** The inodes of the sockets that nginx holds; of an orphaned generation too, which will be ended. */
+  sockets(): ReadonlySet<number> {
+    const master = this.master();
+    const { workers } = findWorkers(this.#options.errorLog, this.#options.config);
+    const holders = master === undefined ? workers : [master];
+    return new Set(holders.flatMap(({ pid }) => [...(socketsOf(pid) ?? [])]));
+  }
+
+  takeLog(): string[] {
+    const lines = [...this.#held, ...this.#log.take()];
+    this.#held = [];
+    return lines;
+  }
+
+  /**
+   * A master that was killed leaves workers that hold every port and that nobody manages. They are told to accept no
+   * more and to finish what they carry, so that no connection is lost; one that does not listen is killed.
+   */
+  async endOrphans(): Promise<void> {
+    const { errorLog, config, logger } = this.#options;
+    const orphans = (): readonly ProcessId[] =>
+      findWorkers(errorLog, config).orphaned.filter(({ leaving }) => !leaving);
+    const found = orphans();
+    if (found.length === 0) return;
+    for (const orphan of found) signal(orphan, "SIGQUIT");
+    await until(() => orphans().length === 0, 700);
+    const deaf = orphans();
+    for (const orphan of deaf) signal(orphan, "SIGKILL");
+    await until(() => orphans().length === 0, 2_000);
+    logger.warn("Workers of an nginx without a master were ended", {
+      finishing_their_connections: found.length - deaf.length,
+      killed_with_their_connections: deaf.length,
+    });
+  }
+
+  /** Starts nginx, which goes on without us: it leaves our session and belongs to init. */
+  async start(nginx: string): Promise<Verdict> {
+    const { prefix, config, errorLog, files } = this.#options;
+    const path = process.env["PATH"] ?? "/usr/sbin:/usr/bin:/sbin:/bin";
+    // Without our environment, which may hold secrets, and with the file limit that its listeners need.
+    const prlimit = Bun.which("prlimit") === null ? [] : ["prlimit", `--nofile=${files}:${files}`];
+    const argv = ["env", "-i", `PATH=${path}`, ...prlimit, nginx, "-e", errorLog, "-p", prefix, "-c", config];
+    const ran = await run(argv, { timeout: 60_000 });
+    if (ran.code !== 0) {
+      const lines = ran.stderr.split("\n").flatMap((line) => parseLogLine(line) ?? []);
+      return verdictOf(lines) ?? { kind: "refused", reason: ran.stderr.trim().slice(-500) };
+    }
+    return this.awaitMaster();
+  }
+
+  /** Waits for a master that somebody starts. */
+  async awaitMaster(): Promise<Verdict> {
+    const master = await until(() => this.master(), 10_000);
+    if (master !== undefined) return { kind: "running" };
+    const { errorLog, config } = this.#options;
+    return {
+      kind: "absent",
+      reason: `nginx does not run; its supervisor must start it as nginx -e ${errorLog} -c ${config}`,
+    };
+  }
+
+  /** Tells nginx to read its configuration, and waits until it says what it makes of it. */
+  async reload(master: ProcessId): Promise<Verdict> {
+    this.#held.push(...this.#log.take());
+    signal(master, "SIGHUP");
+    const said: string[] = [];
+    const verdict = await until(() => {
+      const lines = this.#log.take();
+      said.push(...lines);
+      const own = said.flatMap((line) => parseLogLine(line) ?? []).filter(({ pid }) => pid === master.pid);
+      return verdictOf(own) ?? (this.alive(master)?.started === master.started ? undefined : gone);
+    }, 60_000);
+    return verdict ?? { kind: "refused", reason: "it did not answer within 60 s" };
+  }
+
+  /** Ends nginx for good: two seconds for what it carries, then at once. */
+  async stop(): Promise<void> {
+    const { errorLog, config } = this.#options;
+    const left = (): readonly ProcessId[] => {
+      const master = this.master();
+      return [...(master === undefined ? [] : [master]), ...findWorkers(errorLog, config).workers];
+    };
+    for (const name of ["SIGQUIT", "SIGTERM", "SIGKILL"] as const) {
+      for (const each of left()) signal(each, name);
+      if (await until(() => left().length === 0, 2_000)) return;
+    }
+  }
+}
+
+const gone: Verdict = { kind: "refused", reason: "its master process ended while it read it" };
