@@ -1,5 +1,4 @@
 import { cidrContains, type HostPort, type Ipv4, type Port } from "../model/addresses.ts";
-import type { PublicKey } from "../model/keys.ts";
 import type { PeerName } from "../model/names.ts";
 import type { Metadata, Peer } from "../model/peers.ts";
 import { ok, refuse, type Refusal, type Result } from "../model/result.ts";
@@ -24,12 +23,21 @@ import {
   sharedSecret,
   tokenKey,
 } from "../protocol/pairing-keys.ts";
-import { parseToken, type PairingToken } from "../protocol/pairing-token.ts";
+import { parseToken } from "../protocol/pairing-token.ts";
 import { hostOf, pairingUrl, parseServerUrl } from "../protocol/pairing-url.ts";
 import { parseObject } from "../protocol/pairing.ts";
 import type { Identity } from "../store/records.ts";
 import type { Store } from "../store/store.ts";
 import type { Logger } from "../system/log.ts";
+import {
+  cachedDerivation,
+  knownServer,
+  peerCredential,
+  pskCredential,
+  tokenCredential,
+  type Credential,
+  type Derivation,
+} from "./pairing-credentials.ts";
 import { createPairingHttp, type Fetch } from "./pairing-http.ts";
 
 export interface PairingClientOptions {
@@ -75,18 +83,12 @@ export interface PairingClient {
   pair(signal?: AbortSignal): Promise<PairingOutcome>;
 }
 
-interface Credential {
-  readonly id: CredentialId;
-  readonly key: () => Promise<Uint8Array>;
-  /** The only server key that it may be used with; absent: the credential proves the server's. */
-  readonly pinned?: PublicKey;
-}
-
 /**
  * The client's side of pairing. It prefers `peer` (paired before), then its token, then the PSK: each says no more
  * than it must, and a server that lost its state is found again by PSK, which it has to know for its box to open.
  */
 export function createPairingClient(options: PairingClientOptions): PairingClient {
+  const { logger } = options;
   const derivePsk = cachedDerivation();
 
   return {
@@ -98,13 +100,18 @@ export function createPairingClient(options: PairingClientOptions): PairingClien
       const hello = await http.hello();
       if (hello.kind !== "answer") return hello;
 
-      const fitting = credentials(hello.value).filter(
-        ({ pinned }) => pinned === undefined || pinned === hello.value.publicKey,
-      );
+      const all = credentials(hello.value);
+      const fitting = all.filter(({ pinned }) => pinned === undefined || pinned === hello.value.publicKey);
+      if (fitting.length < all.length)
+        logger.warn("The server has another key than the one known here", { server: base.host });
       let refused: PairingOutcome = keyChanged(base);
       for (const credential of fitting) {
         const outcome = await attempt(options, { base, identity, hello: hello.value, credential, http });
         if (!("tryNext" in outcome)) return outcome;
+        logger.warn("The server did not accept a credential", {
+          server: base.host,
+          credential: credential.id.type,
+        });
         refused = outcome.outcome;
       }
       return refused;
@@ -140,38 +147,6 @@ function prepare(options: PairingClientOptions, derivePsk: Derivation): Result<S
       ...(options.psk === undefined ? [] : [pskCredential(options.psk, hello, derivePsk)]),
     ],
   });
-}
-
-const knownServer = (store: Store, identity: Identity): Peer | undefined =>
-  identity.paired === undefined ? undefined : store.get("peer", identity.paired.server);
-
-const peerCredential = (identity: Identity, server: Peer): Credential => ({
-  id: { type: "peer", id: identity.publicKey },
-  key: async () => peerKey(server.presharedKey),
-  pinned: server.publicKey,
-});
-
-const tokenCredential = (token: PairingToken): Credential => ({
-  id: { type: "token", id: token.id },
-  key: async () => tokenKey(token.secret),
-  pinned: token.serverKey,
-});
-
-const pskCredential = (psk: Secret, hello: Hello, derive: Derivation): Credential => ({
-  id: { type: "psk" },
-  key: () => derive(psk, hello.salt),
-});
-
-type Derivation = (psk: Secret, salt: Uint8Array) => Promise<Uint8Array>;
-
-/** Remembers the last derivation: a server keeps its salt, and an attempt must not cost 160 ms and 32 MiB again. */
-function cachedDerivation(): Derivation {
-  let last: { readonly id: string; readonly key: Promise<Uint8Array> } | undefined;
-  return (psk, salt) => {
-    const id = `${Buffer.from(salt).toString("base64")} ${psk.reveal()}`;
-    if (last?.id !== id) last = { id, key: pskKey(psk, salt) };
-    return last.key;
-  };
 }
 
 interface Attempt {
@@ -253,18 +228,6 @@ function accept(
     first,
     credential: credential.type,
   };
-}
-
-/** Keeps what a pairing brought, in one step; a server by another name is forgotten. */
-export async function rememberServer(store: Store, { peer, address, bits, syncPort }: Paired): Promise<void> {
-  await store.transact((transaction) => {
-    const identity = transaction.get("identity", "identity");
-    if (identity === undefined) throw new Error("Cannot keep a pairing: the state holds no identity");
-    for (const name of store.all("peer").keys()) if (name !== peer.name) transaction.remove("peer", name);
-    transaction.put("peer", peer.name, peer);
-    const paired = { address, bits, server: peer.name, syncPort };
-    transaction.put("identity", "identity", { ...identity, paired });
-  });
 }
 
 const forged = (rule: string): PairingOutcome => ({

@@ -1,6 +1,15 @@
 import { expect, test } from "bun:test";
-import { createClient, createWorld, helloOf, peerName, psk, serverUrl, type World } from "./world.ts";
-import { rememberServer, type PairingOutcome } from "../../src/client/pairing.ts";
+import {
+  createClient,
+  createWorld,
+  helloOf,
+  peerName,
+  psk,
+  rememberServer,
+  serverUrl,
+  type World,
+} from "./world.ts";
+import type { PairingOutcome } from "../../src/client/pairing.ts";
 import type { Fetch } from "../../src/client/pairing-http.ts";
 import type { Port } from "../../src/model/addresses.ts";
 import { generateKeyPair } from "../../src/model/keys.ts";

@@ -1,5 +1,5 @@
 import { pairingApi } from "../../src/api/pairing.ts";
-import { createPairingClient, type PairingClientOptions } from "../../src/client/pairing.ts";
+import { createPairingClient, type Paired, type PairingClientOptions } from "../../src/client/pairing.ts";
 import type { Fetch } from "../../src/client/pairing-http.ts";
 import { parseCidr, type Cidr, type Ipv4, type Port } from "../../src/model/addresses.ts";
 import { fromBase64, generateKeyPair, toBase64, type KeyPair, type PublicKey } from "../../src/model/keys.ts";
@@ -134,6 +134,18 @@ export async function createClient(
     ...options,
   });
   return { store, identity, client };
+}
+
+/** Keeps what a pairing brought, as the client role does. */
+export async function rememberServer(store: Store, { peer, address, bits, syncPort }: Paired): Promise<void> {
+  await store.transact((transaction) => {
+    const identity = transaction.get("identity", "identity");
+    if (identity === undefined) throw new Error("Cannot keep a pairing: the state holds no identity");
+    for (const name of store.all("peer").keys()) if (name !== peer.name) transaction.remove("peer", name);
+    transaction.put("peer", peer.name, peer);
+    const paired = { address, bits, server: peer.name, syncPort };
+    transaction.put("identity", "identity", { ...identity, paired });
+  });
 }
 
 export async function helloOf(world: World): Promise<Hello> {
