@@ -7,6 +7,7 @@ import {
   encodeIntroduction,
   encodeRequest,
   parseEnvelope,
+  parseObject,
   parseWelcome,
   toBytes,
   type CredentialId,
@@ -14,18 +15,9 @@ import {
   type Welcome,
 } from "../protocol/pairing.ts";
 import { completeOffer } from "../protocol/pairing-endpoint.ts";
-import {
-  directionKeys,
-  open,
-  peerKey,
-  pskKey,
-  seal,
-  sharedSecret,
-  tokenKey,
-} from "../protocol/pairing-keys.ts";
+import { directionKeys, open, seal, sharedSecret } from "../protocol/pairing-keys.ts";
 import { parseToken } from "../protocol/pairing-token.ts";
 import { hostOf, pairingUrl, parseServerUrl } from "../protocol/pairing-url.ts";
-import { parseObject } from "../protocol/pairing.ts";
 import type { Identity } from "../store/records.ts";
 import type { Store } from "../store/store.ts";
 import type { Logger } from "../system/log.ts";
