@@ -19,7 +19,7 @@ const mayImport: Readonly<Record<string, readonly string[]>> = {
   render: ["plan"],
   system: [],
   store: ["system"],
-  config: ["system"],
+  config: ["system", "protocol"],
   api: ["protocol", "config", "store", "system"],
   kubernetes: ["config", "system"],
   sources: ["config", "system", "kubernetes"],
