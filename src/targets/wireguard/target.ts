@@ -69,8 +69,8 @@ export function wireguardTarget(options: WireguardOptions): WireguardTarget {
   let desired: TunnelDesired | undefined;
   let implementation: TunnelTarget["implementation"] = "none";
   let listenPort: Port | undefined;
-  /** Where peers were last heard, for an interface that has to be made anew. */
-  const lastSeen = new Map<PublicKey, AppliedPeer>();
+  /** The peers of an interface that is gone, and where they were last heard, for the one that follows. */
+  let lastSeen: ReadonlyMap<PublicKey, AppliedPeer> = new Map();
 
   function lost(): void {
     if (applied === undefined) return;
@@ -80,7 +80,10 @@ export function wireguardTarget(options: WireguardOptions): WireguardTarget {
   }
 
   function forget(): void {
-    applied?.device.release();
+    if (applied !== undefined) {
+      applied.device.release();
+      lastSeen = applied.peers;
+    }
     applied = undefined;
     implementation = "none";
     listenPort = undefined;
@@ -149,10 +152,7 @@ export function wireguardTarget(options: WireguardOptions): WireguardTarget {
       diff = diffPeers(state.peers, wanted.peers);
     }
     if (diff.remove.length > 0) await wg.removePeers(diff.remove);
-    for (const key of diff.remove) {
-      state.peers.delete(key);
-      lastSeen.delete(key);
-    }
+    for (const key of diff.remove) state.peers.delete(key);
     if (diff.change.length === 0) return;
     const located = await Promise.all(diff.change.map((change) => locate(state, change)));
     await setPeers(located.map(({ section }) => section));
@@ -203,13 +203,11 @@ export function wireguardTarget(options: WireguardOptions): WireguardTarget {
     resolved: boolean,
   ): void {
     const where = endpoint ?? state.peers.get(peer.publicKey)?.endpoint;
-    const record: AppliedPeer = {
+    state.peers.set(peer.publicKey, {
       settings: settingsOf(peer),
       ...(resolved && peer.endpoint !== undefined ? { wanted: formatHostPort(peer.endpoint) } : {}),
       ...(where === undefined ? {} : { endpoint: where }),
-    };
-    state.peers.set(peer.publicKey, record);
-    lastSeen.set(peer.publicKey, record);
+    });
   }
 
   /** Notes where peers are now. One that is where it is wanted is not to be moved there. */
@@ -221,9 +219,7 @@ export function wireguardTarget(options: WireguardOptions): WireguardTarget {
       const wanted = desired?.peers.get(key)?.endpoint;
       const there = wanted !== undefined && formatHostPort(wanted) === formatSocket(endpoint);
       if (!there && sameSocket(peer.endpoint, endpoint)) continue;
-      const record = { ...peer, endpoint, ...(there ? { wanted: formatHostPort(wanted) } : {}) };
-      state.peers.set(key, record);
-      lastSeen.set(key, record);
+      state.peers.set(key, { ...peer, endpoint, ...(there ? { wanted: formatHostPort(wanted) } : {}) });
     }
   }
 
