@@ -1,17 +1,14 @@
 /** The demonstration behind scripts/quickstart, which has the usage. */
 import { existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
-import { homedir } from "node:os";
 import { dirname, join, relative } from "node:path";
 import type { Host } from "../tests/support/host.ts";
 import { createLab, type Lab } from "../tests/support/lab.ts";
+import { cache } from "../tests/support/process.ts";
 import { serve } from "../tests/support/services.ts";
 import { executable, Wormhole } from "../tests/support/wormhole.ts";
 
 const started = Number(process.env["WORMHOLE_STARTED"] ?? Date.now());
 const keep = process.argv.includes("--keep");
-const cache =
-  process.env["WORMHOLE_CACHE"] ??
-  join(process.env["XDG_CACHE_HOME"] ?? join(homedir(), ".cache"), "wormhole");
 /** What --keep left: the hosts' first processes, and the directory with their logs. */
 const record = join(cache, "quickstart.json");
 

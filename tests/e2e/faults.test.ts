@@ -1,5 +1,4 @@
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
-import type { Host } from "../support/host.ts";
 import { fetchOn, hold } from "../support/probes.ts";
 import { eventually } from "../support/process.ts";
 import type { Wormhole } from "../support/wormhole.ts";
@@ -15,18 +14,6 @@ beforeAll(async () => {
 }, 120_000);
 afterAll(() => sites?.lab.close());
 
-/** Processes of a host whose command line matches. */
-async function pids(host: Host, pattern: RegExp): Promise<number[]> {
-  const lines = (await host.must(["ps", "-eo", "pid=,args="])).split("\n");
-  return lines.filter((line) => pattern.test(line)).map((line) => Number.parseInt(line, 10));
-}
-
-async function killAll(host: Host, pattern: RegExp): Promise<void> {
-  const found = await pids(host, pattern);
-  expect(found.length).toBeGreaterThan(0);
-  for (const pid of found) await host.kill(pid, "SIGKILL");
-}
-
 /** Waits until a fetch through the tunnel works. */
 async function serves(wormhole: Wormhole, app: string, peer: string): Promise<void> {
   await eventually(`${app} of ${peer} to answer on ${wormhole.host.name}`, async () => {
@@ -38,23 +25,23 @@ async function serves(wormhole: Wormhole, app: string, peer: string): Promise<vo
 describe("a process is killed", () => {
   test("nginx's master: the workers it left are ended and a new nginx serves", async () => {
     const { server, client1 } = sites;
-    const workers = await pids(server.host, /nginx: worker/);
-    await killAll(server.host, /nginx: master/);
-    await eventually("a new master", async () => (await pids(server.host, /nginx: master/)).length === 1);
+    const workers = await server.host.pids(/nginx: worker/);
+    await server.host.killMatching(/nginx: master/);
+    await eventually("a new master", async () => (await server.host.pids(/nginx: master/)).length === 1);
     await serves(server, "web", "client1");
     await serves(client1, "web", "server");
     await eventually("the old workers to be gone", async () => {
-      const now = await pids(server.host, /nginx: worker/);
+      const now = await server.host.pids(/nginx: worker/);
       return now.length > 0 && !now.some((pid) => workers.includes(pid));
     });
   }, 90_000);
 
   test("an nginx worker: its master starts another, the daemon needs to do nothing", async () => {
     const { server } = sites;
-    const master = await pids(server.host, /nginx: master/);
-    await killAll(server.host, /nginx: worker/);
+    const master = await server.host.pids(/nginx: master/);
+    await server.host.killMatching(/nginx: worker/);
     await serves(server, "web", "client1");
-    expect(await pids(server.host, /nginx: master/)).toEqual(master);
+    expect(await server.host.pids(/nginx: master/)).toEqual(master);
   }, 90_000);
 
   test.each(["server", "client1"] as const)(
@@ -62,7 +49,7 @@ describe("a process is killed", () => {
     async (name) => {
       const { server } = sites;
       const held = await hold(server.host, (await server.imported("echo", "client1")).listener);
-      await killAll(sites[name].host, /wireguard-go/);
+      await sites[name].host.killMatching(/wireguard-go/);
       await held.talks();
       await serves(server, "web", "client1");
       await held.close();
@@ -125,7 +112,7 @@ describe("the server starts again", () => {
     const addresses = (await server.status()).peers.map(({ name, address }) => ({ name, address }));
     const { listener } = await server.imported("web", "client1");
     await server.stop("SIGKILL");
-    await killAll(server.host, nginxOrWireguard);
+    await server.host.killMatching(nginxOrWireguard);
     await server.restart();
     await serves(client1, "web", "server");
     await serves(server, "web", "client1");
@@ -138,7 +125,7 @@ describe("the server starts again", () => {
     const { server, client1, client2 } = sites;
     const key = (await server.status()).tunnel.publicKey;
     await server.stop("SIGKILL");
-    await killAll(server.host, nginxOrWireguard);
+    await server.host.killMatching(nginxOrWireguard);
     await server.host.must(["rm", "-r", "/run/state/server"]);
     await server.restart();
     await Promise.all([server.connected("client1"), server.connected("client2")]);

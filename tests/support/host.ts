@@ -1,6 +1,6 @@
 import { existsSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { dirname, join } from "node:path";
-import { eventually, must, run, words, type Ran, type RunOptions } from "./process.ts";
+import { environment, eventually, must, run, words, type Ran, type RunOptions } from "./process.ts";
 
 /**
  * PID 1 of a host: a shell that reads from a pipe of the process that made it. When that process ends, however it
@@ -121,7 +121,7 @@ export class Host {
     writeFileSync(log, "");
     const outer = Bun.spawn(
       this.enter(["sh", "-c", `exec >>${log} 2>&1; echo $$ >${pidFile}; exec "$@"`, "sh", ...argv]),
-      { stdin: "ignore", stdout: "ignore", stderr: "ignore", env: { ...process.env, ...env } },
+      { stdin: "ignore", stdout: "ignore", stderr: "ignore", env: { ...environment, ...env } },
     );
     const pid = await eventually(
       `the start of ${argv[0]}`,
@@ -141,6 +141,19 @@ export class Host {
   /** Sends a signal to a process of the host; nothing where it is gone. */
   async kill(pid: number, signal: NodeJS.Signals): Promise<void> {
     await this.run(["kill", `-${signal.slice(3)}`, `${pid}`]);
+  }
+
+  /** Processes of the host whose command line matches. */
+  async pids(pattern: RegExp): Promise<number[]> {
+    const lines = (await this.must(["ps", "-eo", "pid=,args="])).split("\n");
+    return lines.filter((line) => pattern.test(line)).map((line) => Number.parseInt(line, 10));
+  }
+
+  /** Ends, without a chance to clean up, what matches; throws where nothing does. */
+  async killMatching(pattern: RegExp): Promise<void> {
+    const found = await this.pids(pattern);
+    if (found.length === 0) throw new Error(`No process on ${this.name} matches ${pattern}`);
+    for (const pid of found) await this.kill(pid, "SIGKILL");
   }
 
   /** What the host's /etc/hosts says besides localhost. Written in place, so that running programs see it. */

@@ -1,4 +1,17 @@
 /** Running programs and waiting for events in tests. */
+import { homedir } from "node:os";
+import { join } from "node:path";
+
+/** Where scripts/install keeps what it makes, as scripts/lib/common.sh has it. */
+export const cache =
+  process.env["WORMHOLE_CACHE"] ??
+  join(process.env["XDG_CACHE_HOME"] ?? join(homedir(), ".cache"), "wormhole");
+
+/** The caller's environment; upstream's wireguard-go, which scripts/install builds, wins over Debian's. */
+export const environment: Readonly<Record<string, string | undefined>> = {
+  ...process.env,
+  PATH: `${join(cache, "bin")}:${process.env["PATH"] ?? ""}:/usr/sbin:/sbin`,
+};
 
 export interface Ran {
   readonly code: number;
@@ -42,7 +55,7 @@ export async function run(argv: readonly string[], options: RunOptions = {}): Pr
     stdin: options.stdin === undefined ? "ignore" : Buffer.from(options.stdin),
     stdout: "pipe",
     stderr: "pipe",
-    env: { ...process.env, LC_ALL: "C", ...options.env },
+    env: { ...environment, LC_ALL: "C", ...options.env },
   });
   const timer = setTimeout(() => child.kill("SIGKILL"), options.timeout ?? patience);
   const [stdout, stderr, code] = await Promise.all([

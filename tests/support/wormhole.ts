@@ -3,7 +3,7 @@ import { existsSync, renameSync, statSync } from "node:fs";
 import { join } from "node:path";
 import type { AppReport, PeerReport, StatusReport } from "../../src/model/status.ts";
 import type { Child, Host } from "./host.ts";
-import { eventually, must, type Ran } from "./process.ts";
+import { eventually, must, patience, type Ran } from "./process.ts";
 
 const root = join(import.meta.dir, "../..");
 
@@ -143,8 +143,12 @@ export class Wormhole {
     return JSON.parse(ran.stdout) as T;
   }
 
-  status(): Promise<StatusReport> {
-    return this.json("status");
+  /** What `wormhole status --json` prints, read from the socket itself: tests ask often. */
+  async status(): Promise<StatusReport> {
+    const unix = this.host.path(`${this.runDir}/wormhole.sock`);
+    const answer = await fetch("http://localhost/v1/status", { unix, signal: AbortSignal.timeout(patience) });
+    if (!answer.ok) throw new Error(`status answers ${answer.status}: ${await answer.text()}`);
+    return (await answer.json()) as StatusReport;
   }
 
   /** Waits until `probe` finds what it looks for in the status; where it does not, says what there was instead. */

@@ -1,0 +1,54 @@
+import { readdirSync, readFileSync } from "node:fs";
+import type { Host } from "../tests/support/host.ts";
+import { must } from "../tests/support/process.ts";
+
+interface Process {
+  readonly pid: number;
+  readonly command: string;
+}
+
+/** wormhole's own processes on a host, numbered as the machine does: the daemon, nginx and wireguard-go. */
+export async function processesOf(host: Host, own = /wormhole|nginx|wireguard-go wh-/): Promise<Process[]> {
+  const namespace = (await must(["readlink", `/proc/${host.pid}/ns/pid`])).trim();
+  const found: Process[] = [];
+  for (const entry of readdirSync("/proc")) {
+    if (!/^\d+$/.test(entry)) continue;
+    try {
+      const command = readFileSync(`/proc/${entry}/cmdline`, "utf8").replaceAll("\0", " ").trim();
+      if (!own.test(command) || command.startsWith("bash -c") || command.startsWith("nsenter")) continue;
+      if ((await must(["readlink", `/proc/${entry}/ns/pid`])).trim() === namespace)
+        found.push({ pid: Number(entry), command });
+    } catch {
+      // It ended meanwhile.
+    }
+  }
+  return found;
+}
+
+/** Milliseconds of CPU that the processes and the children that they waited for have used. */
+export function cpuOf(processes: readonly Process[]): number {
+  const ticksPerSecond = 100;
+  let total = 0;
+  for (const { pid } of processes) {
+    for (const thread of readdirSync(`/proc/${pid}/task`))
+      total += Number(readFileSync(`/proc/${pid}/task/${thread}/schedstat`, "utf8").split(" ")[0]) / 1e6;
+    const stat = readFileSync(`/proc/${pid}/stat`, "utf8");
+    const fields = stat.slice(stat.lastIndexOf(")") + 2).split(" ");
+    // cutime and cstime (proc(5), fields 16 and 17).
+    total += ((Number(fields[13]) + Number(fields[14])) * 1000) / ticksPerSecond;
+  }
+  return total;
+}
+
+/** Proportional set size in megabytes: pages that nginx's workers share count once. */
+export function memoryOf(processes: readonly Process[], which: RegExp): number {
+  return processes
+    .filter(({ command }) => which.test(command))
+    .map(({ pid }) => /^Pss:\s+(\d+) kB/m.exec(readFileSync(`/proc/${pid}/smaps_rollup`, "utf8"))?.[1])
+    .reduce((sum, kilobytes) => sum + Number(kilobytes ?? 0) / 1000, 0);
+}
+
+/** Bytes that a host sent onto the internet since it started. */
+export async function bytesSent(host: Host): Promise<number> {
+  return Number(await host.must(["cat", "/sys/class/net/eth0/statistics/tx_bytes"]));
+}
