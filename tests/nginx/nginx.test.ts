@@ -72,7 +72,7 @@ describe("routes", () => {
       await at.target.reset(at.desired, live(at.route(imported, [one, two])));
       const seen = new Set<string | undefined>();
       for (let i = 0; i < 60 && seen.size < 2; i++) seen.add(await greeting(at.importAddress, imported));
-      expect([...seen].sort()).toEqual(["one.", "two."]);
+      expect(seen).toEqual(new Set(["one.", "two."]));
     },
     patience,
   );
@@ -140,7 +140,7 @@ describe("routes", () => {
       await using at = rig();
       using server = echo("hello.");
       await at.target.reset(at.desired, live());
-      const workers = at.workers();
+      const workers = await at.workers();
       const route = at.route(imported + 1, [server]);
       await at.target.apply(add(at.route(imported, [server])));
       const held = await Client.open(at.importAddress, imported);
@@ -150,7 +150,7 @@ describe("routes", () => {
       }
       await held.echoes("still here");
       held.end();
-      expect(at.workers()).toEqual(workers);
+      expect(await at.workers()).toEqual(workers);
       expect(at.target.report().reloads).toBe(0);
       expect(readdirSync(join(at.directory, "routes"))).toEqual([`tcp-${imported}`]);
     },
@@ -211,7 +211,7 @@ describe("ports", () => {
     patience,
   );
 
-  test(
+  test.skipIf(Bun.which("python3") === null)(
     "that fail although nobody seems to listen are found out by nginx and left out",
     async () => {
       await using at = rig();
@@ -273,7 +273,7 @@ describe("nginx", () => {
       using server = echo("hello.");
       const [kept, gone] = [at.route(imported, [server]), at.route(imported + 1, [server])];
       await at.target.reset(at.desired, live(kept, gone));
-      const [master, workers] = [at.master(), at.workers()];
+      const [master, workers] = [at.master(), await at.workers()];
       const open = await Client.open(at.importAddress, imported);
       at.target.close();
 
@@ -281,7 +281,7 @@ describe("nginx", () => {
       await next.reset(at.desired, live(kept));
       expect(next.report()).toMatchObject({ running: true, reloads: 0, liveListeners: 1 });
       expect(at.master()).toBe(master);
-      expect(at.workers()).toEqual(workers);
+      expect(await at.workers()).toEqual(workers);
       await open.echoes("still here");
       open.end();
       expect(await greeting(at.importAddress, imported + 1)).toBeUndefined();
@@ -297,7 +297,7 @@ describe("nginx", () => {
       using server = echo("hello.");
       const route = at.route(imported, [server]);
       await at.target.reset(at.desired, live(route));
-      const [master, workers, blocks] = [at.master(), at.workers(), at.target.blocks];
+      const [master, workers, blocks] = [at.master(), await at.workers(), at.target.blocks];
       const open = await Client.open(at.importAddress, imported);
       await open.echoes("before");
 
@@ -306,7 +306,7 @@ describe("nginx", () => {
       expect(at.target.report().running).toBe(false);
       await at.target.reset(at.desired, live(route));
       expect(at.master()).not.toBe(master);
-      expect(at.workers().filter((pid) => workers.includes(pid))).toEqual([]);
+      expect((await at.workers()).filter((pid) => workers.includes(pid))).toEqual([]);
       expect(at.target.blocks).toBe(blocks);
       expect(await greeting(at.importAddress, imported)).toBe("hello.");
       await open.echoes("after");
@@ -321,10 +321,10 @@ describe("nginx", () => {
       await using at = rig();
       using server = echo("hello.");
       await at.target.reset(at.desired, live(at.route(imported, [server])));
-      await eventually(() => at.workers().length === 2);
-      const [victim] = at.workers();
+      const [victim] = await at.workers();
       process.kill(victim!, "SIGKILL");
-      await eventually(() => at.workers().length === 2 && !at.workers().includes(victim!));
+      await eventually(() => !isAlive(victim!));
+      expect(await at.workers()).not.toContain(victim);
       expect(await greeting(at.importAddress, imported)).toBe("hello.");
     },
     patience,
@@ -394,7 +394,7 @@ describe("nginx", () => {
       writeFileSync(join(at.directory, "nginx.pid"), `${mine}\n`);
       await at.again().remove();
       expect(other.target.report().running).toBe(true);
-      expect(other.workers().length).toBe(2);
+      expect(await other.workers()).toHaveLength(2);
     },
     patience,
   );
@@ -404,17 +404,17 @@ describe("nginx", () => {
     async () => {
       await using at = rig();
       await at.target.reset(at.desired, live());
-      const workers = at.workers();
+      const workers = await at.workers();
       await at.target.remove();
       expect(at.target.report().running).toBe(false);
-      expect(workers.filter((pid) => alive(pid))).toEqual([]);
+      expect(workers.filter((pid) => isAlive(pid))).toEqual([]);
       expect(at.target.blocks).toEqual([]);
     },
     patience,
   );
 });
 
-function alive(pid: number): boolean {
+function isAlive(pid: number): boolean {
   try {
     return process.kill(pid, 0);
   } catch {

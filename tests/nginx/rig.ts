@@ -39,8 +39,8 @@ export interface Rig {
   /** A target as a daemon that was started anew would make it. */
   again(options?: Partial<NginxOptions>): NginxTarget;
   master(): number;
-  /** Workers that accept connections. */
-  workers(): number[];
+  /** The two workers that accept connections, once both are up and those before them accept no more. */
+  workers(): Promise<number[]>;
   route(port: number, upstreams: readonly SocketAddress[], options?: Partial<Listener>): Listener;
   [Symbol.asyncDispose](): Promise<void>;
 }
@@ -75,11 +75,14 @@ export function rig(options: Partial<NginxOptions> = {}): Rig {
     desired: { exportAddress, importAddresses: [importAddress] },
     again,
     master: () => Number(readFileSync(join(directory, "nginx.pid"), "utf8")),
-    workers: () =>
-      findWorkers(errorLog, join(directory, "nginx.conf"))
-        .workers.filter(({ leaving }) => !leaving)
-        .map(({ pid }) => pid)
-        .sort(),
+    async workers() {
+      const accepting = (): number[] =>
+        findWorkers(errorLog, join(directory, "nginx.conf"))
+          .workers.filter(({ leaving }) => !leaving)
+          .map(({ pid }) => pid);
+      await eventually(() => accepting().length === 2);
+      return accepting().sort((x, y) => x - y);
+    },
     route: (number, upstreams, more = {}) => ({
       direction: number >= importPorts.from ? "import" : "export",
       protocol: "tcp",
