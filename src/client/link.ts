@@ -1,14 +1,14 @@
 import { formatSocket, type SocketAddress } from "../model/addresses.ts";
 import type { PeerName } from "../model/names.ts";
 import { createBudget, receiveLimits, sendLimits } from "../protocol/budget.ts";
-import { createSession, tickMs, type Clock, type Session } from "../protocol/session.ts";
+import { createSession, pingIntervals, tickMs, type Clock, type Session } from "../protocol/session.ts";
 import { closeCodes, type Sender } from "../protocol/sync.ts";
 import type { Catalog, Inbox } from "../reconcile/exchange.ts";
 import type { Logger } from "../system/log.ts";
 
 /** Milliseconds. */
 export interface LinkTiming {
-  /** Between two pings. */
+  /** Between two pings of ours; the server's own, every second, say that it lives. */
   readonly ping: number;
   /** Without life: the tunnel is set up anew. */
   readonly silence: number;
@@ -22,7 +22,7 @@ export interface LinkTiming {
 
 /** architecture.md, "Staying connected". An attempt ends before TCP's second retransmission (1 s, then 2 s later). */
 export const linkTiming: LinkTiming = {
-  ping: 1000,
+  ping: pingIntervals.client,
   silence: 3000,
   lost: 10_000,
   attempt: 2000,

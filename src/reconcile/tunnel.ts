@@ -4,41 +4,45 @@ import type { Alarms } from "./alarms.ts";
 export interface TunnelKeeperParts {
   readonly target: TunnelTarget;
   /** What is desired right now; undefined: no tunnel yet. */
-  readonly desired: () => TunnelDesired | undefined;
+  readonly desired: () => Promise<TunnelDesired | undefined>;
   readonly alarms: Alarms;
 }
 
 /**
- * Keeps the tunnel as it is desired. Calls while one runs are taken together in the next run, and each call resolves
- * when a run that began after it is over.
+ * Keeps the tunnel as it is desired. Calls while one run is under way are taken together in the next one, and each
+ * call resolves when a run that began after it is over.
  */
 export class TunnelKeeper {
   readonly #parts: TunnelKeeperParts;
-  #running: Promise<void> = Promise.resolve();
+  #last: Promise<void> = Promise.resolve();
   #queued: Promise<void> | undefined;
   #retry: ReturnType<typeof setTimeout> | undefined;
+  #closed = false;
 
   constructor(parts: TunnelKeeperParts) {
     this.#parts = parts;
   }
 
-  /** Throws where the target does; used at start, when there is nobody to retry for. */
+  /** Throws where the target does: for the start, when a person is there to read it. */
   async first(): Promise<void> {
-    const desired = this.#parts.desired();
+    const desired = await this.#parts.desired();
     if (desired !== undefined) await this.#parts.target.apply(desired);
   }
 
   /** Never throws: a failure raises the alarm and is tried again. */
   readonly apply = (): Promise<void> => {
-    this.#queued ??= this.#running.then(async () => {
+    if (this.#queued !== undefined) return this.#queued;
+    const run = this.#last.then(() => {
       this.#queued = undefined;
-      this.#running = this.#run();
-      await this.#running;
+      return this.#run();
     });
-    return this.#queued;
+    this.#queued = run;
+    this.#last = run;
+    return run;
   };
 
   async #run(): Promise<void> {
+    if (this.#closed) return;
     const { alarms } = this.#parts;
     clearTimeout(this.#retry);
     try {
@@ -50,6 +54,7 @@ export class TunnelKeeper {
   }
 
   [Symbol.dispose](): void {
+    this.#closed = true;
     clearTimeout(this.#retry);
   }
 }

@@ -3,12 +3,12 @@ import { parseIp, type Ipv4, type PortRange } from "../model/addresses.ts";
 import type { PeerName } from "../model/names.ts";
 import type { Peer } from "../model/peers.ts";
 import { createBudget, receiveLimits, sendLimits, type Budget } from "../protocol/budget.ts";
-import { createSession, tickMs, type Clock, type Session } from "../protocol/session.ts";
+import { createSession, pingIntervals, tickMs, type Clock, type Session } from "../protocol/session.ts";
 import { closeCodes, syncLimits } from "../protocol/sync.ts";
 import type { Catalog, Inbox } from "../reconcile/exchange.ts";
 import type { Logger } from "../system/log.ts";
 
-/** A client pings every second: without a word for this long it is gone. */
+/** A client answers a ping every second: without a word for this long it is gone. */
 const silence = 10_000;
 
 /** More than the longest list and what may follow it before a session holds back; beyond it the socket is closed. */
@@ -127,7 +127,7 @@ export function startSyncServer(options: SyncServerOptions): SyncServer {
       clock,
       ...budgetsOf(peer.name),
       syncInterval: options.syncInterval,
-      pingInterval: options.syncInterval,
+      pingInterval: pingIntervals.server,
       silence,
       onAlive,
     });

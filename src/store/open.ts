@@ -50,8 +50,7 @@ export async function openStore(backend: Backend): Promise<Store> {
   };
 }
 
-const table = (tables: Tables, kind: Kind): Map<string, Records[Kind]> =>
-  tables[kind];
+const table = (tables: Tables, kind: Kind): Map<string, Records[Kind]> => tables[kind];
 
 function transactionOver(tables: Tables, overlay: Overlay): Transaction {
   const id = (kind: Kind, key: string): string => `${kind} ${key}`;

@@ -17,6 +17,8 @@ export interface ServiceTargetOptions {
   readonly release: Release;
   readonly networkPolicies: boolean;
   readonly logger: Logger;
+  /** What others of this process lack, such as the source that watches Services: one report for status. */
+  readonly missingPermissions?: () => readonly string[];
 }
 
 /** Requests under way at once: an API server answers one in some milliseconds, and a burst must not starve others. */
@@ -139,12 +141,18 @@ export function serviceTarget(options: ServiceTargetOptions): ServiceTarget {
       for (const listener of delta.upserts) want(listener, true);
     },
     refused: () => [...refusals.values()],
-    report: (): KubernetesReport => ({
-      namespace: release.namespace,
-      watching: ![...problems.keys()].some((key) => key.startsWith("watch ")),
-      managedServices: services.managed,
-      ...(problems.size === 0 ? {} : { note: [...new Set(problems.values())].slice(0, 5).join("; ") }),
-    }),
+    report(): KubernetesReport {
+      const missing = (options.missingPermissions?.() ?? []).map(
+        (permission) => `missing permission: ${permission}`,
+      );
+      const notes = [...new Set([...problems.values(), ...missing])].slice(0, 5);
+      return {
+        namespace: release.namespace,
+        watching: ![...problems.keys()].some((key) => key.startsWith("watch ")),
+        managedServices: services.managed,
+        ...(notes.length === 0 ? {} : { note: notes.join("; ") }),
+      };
+    },
   };
 }
 

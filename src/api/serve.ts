@@ -1,0 +1,60 @@
+import type { AnyElysia } from "elysia";
+import { formatHostPort, type HostPort } from "../model/addresses.ts";
+import { ok, refuse, type Result } from "../model/result.ts";
+import { maxBody } from "./serve-base.ts";
+
+/** A server that answers. */
+export interface Served {
+  /** The TCP port in use; 0 on a unix socket. */
+  readonly port: number;
+  /** Ends listening at once, lets requests under way finish for up to `graceMs` (default 2,000), then cuts them. */
+  stop(graceMs?: number): Promise<void>;
+}
+
+/** Seconds until an idle connection is closed. */
+export const idleTimeout = 30;
+
+const reasons: Readonly<Record<string, string>> = {
+  EADDRINUSE: "another program holds the port",
+  EADDRNOTAVAIL: "this machine does not have the address",
+  EACCES: "this user may not bind the port",
+};
+
+/**
+ * Binds an API to a TCP address. `setting` is the configuration's name for it, so that the refusal says what to change.
+ */
+export function serve(app: AnyElysia, at: HostPort, setting: string): Result<Served> {
+  try {
+    app.listen({
+      hostname: at.host,
+      port: at.port,
+      // Elysia turns it on, and two instances would then share the port and answer by turns.
+      reusePort: false,
+      maxRequestBodySize: maxBody,
+      idleTimeout,
+    });
+  } catch (error) {
+    const code = String((error as { code?: unknown }).code);
+    return refuse(
+      `${setting} ${formatHostPort(at)}`,
+      `cannot be bound: ${reasons[code] ?? (error as Error).message}`,
+      `set ${setting} to an address that is free`,
+    );
+  }
+  return ok(served(app));
+}
+
+/** The handle of an app that listens already. */
+export function served(app: AnyElysia): Served {
+  const server = app.server!;
+  return {
+    port: server.port ?? 0,
+    async stop(graceMs = 2_000) {
+      let timer: ReturnType<typeof setTimeout> | undefined;
+      const late = new Promise<void>((done) => (timer = setTimeout(done, graceMs)));
+      await Promise.race([server.stop(false), late]);
+      clearTimeout(timer);
+      await server.stop(true);
+    },
+  };
+}

@@ -1,0 +1,126 @@
+import type { Config } from "../config/config.ts";
+import type { Ipv4, Port } from "../model/addresses.ts";
+import type { PeerName } from "../model/names.ts";
+import { Alarms } from "../reconcile/alarms.ts";
+import { defaultQuarantine, Leases } from "../reconcile/leases.ts";
+import { Reconciler } from "../reconcile/reconciler.ts";
+import { TunnelKeeper } from "../reconcile/tunnel.ts";
+import type { ResolvedSource } from "../sources/source.ts";
+import type { Identity } from "../store/records.ts";
+import type { Store } from "../store/store.ts";
+import type { Logger } from "../system/log.ts";
+import { firewallTarget, type NftTarget } from "../targets/firewall/target.ts";
+import { nginxTarget, type NginxTarget } from "../targets/nginx/target.ts";
+import type { ServiceTarget, TunnelDesired } from "../targets/target.ts";
+import { wireguardTarget, type WireguardTarget } from "../targets/wireguard/target.ts";
+
+/** What both roles are made of. The roles differ in who pairs with whom, and in who opens the sync session. */
+export interface Node {
+  readonly config: Config;
+  readonly logger: Logger;
+  readonly store: Store;
+  readonly identity: Identity;
+  readonly alarms: Alarms;
+  readonly tunnel: WireguardTarget;
+  readonly keeper: TunnelKeeper;
+  readonly proxy: NginxTarget;
+  readonly firewall: NftTarget;
+  readonly source: ResolvedSource;
+  readonly services?: ServiceTarget;
+  readonly reconciler: Reconciler;
+  /** Told how many milliseconds each cycle of the loop took. */
+  readonly onCycle: Set<(duration: number) => void>;
+  /** Unix milliseconds. */
+  readonly startedAt: number;
+}
+
+export interface NodeParts {
+  readonly config: Config;
+  readonly logger: Logger;
+  readonly store: Store;
+  readonly identity: Identity;
+  readonly source: ResolvedSource;
+  readonly services?: ServiceTarget;
+  /** What the tunnel should be right now; undefined: none yet. */
+  readonly desiredTunnel: () => Promise<TunnelDesired | undefined>;
+  /** TCP ports on the tunnel address that peers may reach beside the apps. */
+  readonly openToPeers: readonly Port[];
+  readonly peerAddresses: () => ReadonlyMap<PeerName, Ipv4>;
+}
+
+/** Milliseconds between two looks at whether the nft table still stands: firewalls that are reloaded flush it. */
+const firewallCheck = 10_000;
+
+/** Builds the parts and connects them; nothing runs yet. `stop` aborts when the process ends. */
+export function createNode(parts: NodeParts, stop: AbortSignal): Node {
+  const { config, logger, store } = parts;
+  const alarms = new Alarms(logger);
+  const tunnel = wireguardTarget({
+    interface: config.interface,
+    mode: config.wireguard,
+    processes: config.processes,
+    runDir: config.runDir,
+    logger,
+    onDown: () => void keeper.apply(),
+  });
+  const keeper = new TunnelKeeper({ target: tunnel, desired: parts.desiredTunnel, alarms });
+  const proxy = nginxTarget({
+    runDir: config.runDir,
+    processes: config.processes,
+    exportPorts: config.exportPorts,
+    importPorts: config.importPorts,
+    logger,
+    onDown: () => reconciler.reset(),
+  });
+  const firewall = firewallTarget({ instance: config.instance, logger });
+  const onCycle = new Set<(duration: number) => void>();
+  const reconciler = new Reconciler({
+    store,
+    leases: new Leases(store, {
+      exportPorts: config.exportPorts,
+      importPorts: config.importPorts,
+      quarantine: defaultQuarantine,
+      now: Date.now,
+    }),
+    source: parts.source,
+    proxy,
+    firewall,
+    ...(parts.services === undefined ? {} : { services: parts.services }),
+    alarms,
+    logger,
+    importAddresses: config.importAddresses,
+    firewallBase: { interface: config.interface, openToPeers: parts.openToPeers },
+    peerAddresses: parts.peerAddresses,
+    onCycle: (duration) => {
+      for (const listener of onCycle) listener(duration);
+    },
+  });
+  const checks = setInterval(
+    () => void firewall.verify().catch((error) => alarms.raise("firewall", error)),
+    firewallCheck,
+  );
+  stop.addEventListener("abort", () => clearInterval(checks), { once: true });
+  return {
+    config,
+    logger,
+    store,
+    identity: parts.identity,
+    alarms,
+    tunnel,
+    keeper,
+    proxy,
+    firewall,
+    source: parts.source,
+    ...(parts.services === undefined ? {} : { services: parts.services }),
+    reconciler,
+    onCycle,
+    startedAt: Date.now(),
+  };
+}
+
+/** Ends watching and timers. nginx, WireGuard, firewall and Services stay: a restart must not touch a connection. */
+export function closeNode(node: Node): void {
+  node.tunnel.close();
+  node.proxy.close();
+  node.keeper[Symbol.dispose]();
+}

@@ -1,0 +1,197 @@
+import type { ServerConfig } from "../config/config.ts";
+import type { HostPort, Port } from "../model/addresses.ts";
+import type { Control } from "../model/control.ts";
+import type { PublicKey } from "../model/keys.ts";
+import type { Peer } from "../model/peers.ts";
+import type { Result } from "../model/result.ts";
+import type { AppReport, PeerReport, StatusReport, TokenReport } from "../model/status.ts";
+import { createNode, type Node } from "../role/node.ts";
+import { appReports, peerReports, statusReport, type PeerView, type ReportParts } from "../role/report.ts";
+import type { ResolvedSource } from "../sources/source.ts";
+import type { Identity } from "../store/records.ts";
+import type { Store } from "../store/store.ts";
+import type { Logger } from "../system/log.ts";
+import { mtuFor } from "../system/routes.ts";
+import type { ServiceTarget, TunnelDesired, TunnelPeer } from "../targets/target.ts";
+import { createCredentials, type Credentials } from "./credentials.ts";
+import { createEnrolment, type Enrolment } from "./enrolment.ts";
+import { createPairing, type PairingHandler } from "./pairing.ts";
+import { createRoster, type Roster } from "./roster.ts";
+import type { SyncServer } from "./sync.ts";
+
+export interface HubParts {
+  readonly config: ServerConfig;
+  readonly logger: Logger;
+  readonly store: Store;
+  readonly identity: Identity;
+  readonly source: ResolvedSource;
+  readonly services?: ServiceTarget;
+  /** What the platform says of where clients reach WireGuard, such as a LoadBalancer's address. */
+  readonly platformEndpoint?: () => HostPort | undefined;
+}
+
+/** The server's own parts, and what an operator may ask of it. */
+export class Hub implements Control {
+  readonly node: Node;
+  readonly credentials: Credentials;
+  readonly pairing: PairingHandler;
+  readonly roster: Roster;
+  /** Set once the first listing is live. */
+  sync: SyncServer | undefined;
+  readonly #parts: HubParts;
+  readonly #enrolment: Enrolment;
+  #mtu: number | undefined;
+
+  constructor(parts: HubParts, stop: AbortSignal) {
+    const { config, store, identity, logger } = parts;
+    this.#parts = parts;
+    this.roster = createRoster(store);
+    this.node = createNode(
+      {
+        ...parts,
+        desiredTunnel: () => this.#desiredTunnel(),
+        openToPeers: [config.syncPort],
+        peerAddresses: () => this.roster.addresses(),
+      },
+      stop,
+    );
+    this.node.reconciler.setTunnel(config.tunnel);
+    this.credentials = createCredentials({
+      store,
+      identity,
+      serverName: config.name,
+      pskPairing: config.pskPairing,
+      ...(config.psk === undefined ? {} : { psk: config.psk }),
+      url: () => this.#pairingUrl(),
+      now: Date.now,
+      logger,
+    });
+    this.#enrolment = createEnrolment({
+      store,
+      serverName: config.name,
+      tunnel: config.tunnel,
+      pskPairing: config.pskPairing,
+      now: Date.now,
+      onPaired: () => this.#peersChanged(),
+      onRemoved: (peer) => this.#forget(peer),
+    });
+    this.pairing = createPairing({
+      store,
+      identity,
+      enrolment: this.#enrolment,
+      pskKeys: () => this.credentials.pskKeys(),
+      serverName: config.name,
+      metadata: config.metadata,
+      tunnel: config.tunnel,
+      syncPort: config.syncPort,
+      endpoint: () => this.#endpoint() ?? this.#wireguardPort(),
+      now: Date.now,
+      monotonic: () => performance.now(),
+      logger,
+    });
+  }
+
+  status(): Promise<StatusReport> {
+    return statusReport(this.#report());
+  }
+  apps(): readonly AppReport[] {
+    return appReports(this.node, this.#parts.config.tunnel);
+  }
+  peers(): Promise<readonly PeerReport[]> {
+    return peerReports(this.#report());
+  }
+  removePeer(name: string): Promise<Result<{ readonly notice: string }>> {
+    return this.#enrolment.remove(name);
+  }
+  revokePeer(name: string): Promise<Result<{ readonly notice: string }>> {
+    return this.#enrolment.revoke(name);
+  }
+  createToken(name: string, ttlMs: number): ReturnType<Control["createToken"]> {
+    return this.credentials.createToken(name, ttlMs);
+  }
+  tokens(): readonly TokenReport[] {
+    return this.credentials.tokens();
+  }
+  revokeToken(id: string): Promise<Result<{ readonly notice: string }>> {
+    return this.credentials.revokeToken(id);
+  }
+  rotatePsk(request: Parameters<Control["rotatePsk"]>[0]): ReturnType<Control["rotatePsk"]> {
+    return this.credentials.rotatePsk(request);
+  }
+  showPsk(): Result<{ readonly psk: string }> {
+    return this.credentials.showPsk();
+  }
+
+  async #desiredTunnel(): Promise<TunnelDesired> {
+    const { config, identity, store } = this.#parts;
+    this.#mtu = config.mtu ?? (await mtuFor(undefined));
+    const peers = [...store.all("peer").values()].map((peer): [PublicKey, TunnelPeer] => [
+      peer.publicKey,
+      {
+        publicKey: peer.publicKey,
+        presharedKey: peer.presharedKey,
+        address: peer.address,
+        ...(peer.endpoint === undefined ? {} : { endpoint: peer.endpoint }),
+      },
+    ]);
+    return {
+      privateKey: identity.privateKey,
+      listenPort: this.#wireguardPort(),
+      address: config.tunnel,
+      mtu: this.#mtu,
+      peers: new Map(peers),
+    };
+  }
+
+  /** A new peer is in the tunnel before it hears that it is. */
+  async #peersChanged(): Promise<void> {
+    this.roster.refresh();
+    this.node.reconciler.world.peersChanged();
+    await this.node.keeper.apply();
+  }
+
+  /** Out of the tunnel first: from then on nothing of the peer arrives. Then its apps go, and its session ends. */
+  async #forget(peer: Peer): Promise<void> {
+    await this.#peersChanged();
+    this.sync?.disconnect(peer.name);
+    this.node.reconciler.world.forget(peer.name);
+  }
+
+  #wireguardPort(): Port {
+    return this.#parts.config.wireguardPort ?? defaultWireguardPort;
+  }
+
+  #endpoint(): HostPort | undefined {
+    return this.#parts.config.endpoint ?? this.#parts.platformEndpoint?.();
+  }
+
+  /** Where tokens send their holder; undefined where this server knows no address of its own. */
+  #pairingUrl(): string | undefined {
+    const host = this.#endpoint()?.host;
+    if (host === undefined) return undefined;
+    return `http://${host.includes(":") ? `[${host}]` : host}:${this.#parts.config.pairingAddress.port}`;
+  }
+
+  #report(): ReportParts {
+    const endpoint = this.#endpoint();
+    return {
+      node: this.node,
+      ready: this.sync !== undefined,
+      tunnel: this.#parts.config.tunnel,
+      ...(endpoint === undefined ? {} : { endpoint }),
+      mtu: this.#mtu,
+      view: (peer) => this.#view(peer),
+      refused: [],
+    };
+  }
+
+  #view(peer: Peer): PeerView {
+    const roundTripMs = this.sync?.roundTripMs(peer.name);
+    return {
+      state: this.sync?.connected(peer.name) === true ? "connected" : "unreachable",
+      ...(roundTripMs === undefined ? {} : { roundTripMs }),
+    };
+  }
+}
+
+const defaultWireguardPort = 51820 as Port;

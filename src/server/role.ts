@@ -1,0 +1,105 @@
+import { pairingApi } from "../api/pairing.ts";
+import type { ServerConfig } from "../config/config.ts";
+import { formatCidr } from "../model/addresses.ts";
+import { describe } from "../model/result.ts";
+import { serveApis, serveOn } from "../role/apis.ts";
+import { noteEndpoints } from "../role/endpoints.ts";
+import { ensureIdentity } from "../role/identity.ts";
+import { aborted, every } from "../role/lifecycle.ts";
+import { closeNode } from "../role/node.ts";
+import { openPlatform } from "../role/platform.ts";
+import type { Logger } from "../system/log.ts";
+import { overlappingRoute } from "../system/routes.ts";
+import { Hub } from "./hub.ts";
+import { startSyncServer } from "./sync.ts";
+
+/** Milliseconds between two looks at where the peers are heard. */
+const endpointInterval = 15_000;
+
+/**
+ * The hub, until `signal` aborts. Throws where it cannot start, with what to do about it; what fails later raises an
+ * alarm and is tried again. nginx, WireGuard, firewall and Services outlive it, and the next start takes them over.
+ */
+export async function runServer(config: ServerConfig, logger: Logger, signal: AbortSignal): Promise<void> {
+  const begun = performance.now();
+  await refuseOverlap(config);
+  await using stack = new AsyncDisposableStack();
+  const end = new AbortController();
+  stack.defer(() => end.abort());
+  const platform = await openPlatform(
+    config,
+    logger,
+    {
+      tunnel: () => config.tunnel,
+      audience: ({ peers }) => (peers === undefined ? "every client" : named("client", peers)),
+    },
+    end.signal,
+  );
+  const store = await platform.openStore();
+  stack.defer(() => store.close());
+  const identity = await ensureIdentity(store);
+  const hub = new Hub({ ...platform, config, logger, store, identity }, end.signal);
+  const { node } = hub;
+  stack.defer(() => closeNode(node));
+
+  const psk = await hub.credentials.ensurePsk();
+  if (!psk.ok) throw new Error(describe(psk.refusal));
+  await node.keeper.first();
+  stack.use(await serveApis(node, hub));
+  stack.use(
+    serveOn(
+      pairingApi({ pairing: hub.pairing, trustedProxies: config.trustedProxies }),
+      config.pairingAddress,
+      "pairingAddress",
+    ),
+  );
+  stack.use(
+    every(
+      endpointInterval,
+      async () => noteEndpoints(store, await node.tunnel.status()),
+      (error) => {
+        logger.debug("Cannot note the peers' endpoints", { error });
+      },
+    ),
+  );
+
+  // Peers hear of our apps only when all of them are live: a list that is too short would withdraw the rest.
+  await node.source.start(end.signal, node.reconciler.wake);
+  const loop = await node.reconciler.start(end.signal);
+  stack.defer(() => loop.ended);
+  const services = node.services?.run(end.signal);
+  stack.defer(() => services);
+  stack.defer(() => end.abort());
+  hub.sync = startSyncServer({
+    address: config.tunnel.address,
+    port: config.syncPort,
+    own: config.name,
+    catalog: node.reconciler.catalog,
+    inbox: node.reconciler.world,
+    exportedPorts: config.exportPorts,
+    syncInterval: config.syncInterval,
+    peerAt: (address) => hub.roster.at(address),
+    log: logger,
+  });
+  const { sync } = hub;
+  stack.defer(() => sync.stop());
+  logger.info("Server is ready", {
+    name: config.name,
+    peers: store.all("peer").size,
+    wireguard: node.tunnel.implementation,
+    took_ms: Math.round(performance.now() - begun),
+  });
+  await aborted(signal);
+  logger.info("Server stops; tunnels and open connections stay as they are");
+}
+
+const named = (role: string, peers: readonly string[]): string =>
+  `${role}${peers.length === 1 ? "" : "s"} ${peers.map((peer) => `"${peer}"`).join(", ")}`;
+
+async function refuseOverlap(config: ServerConfig): Promise<void> {
+  const route = await overlappingRoute(config.tunnel, config.interface);
+  if (route === undefined) return;
+  throw new Error(
+    `Cannot use the tunnel network ${formatCidr(config.tunnel)}: this machine already has the route ${route}; set tunnel to a network that nothing else uses`,
+  );
+}
