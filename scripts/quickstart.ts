@@ -7,7 +7,7 @@ import { cache } from "../tests/support/process.ts";
 import { serve } from "../tests/support/services.ts";
 import { executable, Wormhole } from "../tests/support/wormhole.ts";
 
-const started = Number(process.env["WORMHOLE_STARTED"] ?? Date.now());
+const started = Number(process.env["QUICKSTART_STARTED"] ?? Date.now());
 const keep = process.argv.includes("--keep");
 /** What --keep left: the hosts' first processes, and the directory with their logs. */
 const record = join(cache, "quickstart.json");

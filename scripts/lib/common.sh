@@ -3,7 +3,7 @@
 set -euo pipefail
 
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
-cache=${WORMHOLE_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/wormhole}
+cache=${XDG_CACHE_HOME:-$HOME/.cache}/wormhole
 
 # Upstream's wireguard-go, several times faster than Debian's (docs/performance.md).
 wireguard_go_module=golang.zx2c4.com/wireguard@v0.0.0-20260522210424-ecfc5a8d5446

@@ -3,9 +3,7 @@ import { homedir } from "node:os";
 import { join } from "node:path";
 
 /** Where scripts/install keeps what it makes, as scripts/lib/common.sh has it. */
-export const cache =
-  process.env["WORMHOLE_CACHE"] ??
-  join(process.env["XDG_CACHE_HOME"] ?? join(homedir(), ".cache"), "wormhole");
+export const cache = join(process.env["XDG_CACHE_HOME"] ?? join(homedir(), ".cache"), "wormhole");
 
 /** The caller's environment; upstream's wireguard-go, which scripts/install builds, wins over Debian's. */
 export const environment: Readonly<Record<string, string | undefined>> = {
@@ -29,6 +27,9 @@ export interface RunOptions {
 /** Milliseconds that a test waits for an event before it calls it missing: machines are slow and shared. */
 export const patience = 30_000;
 
+/** Thrown by a probe when waiting is of no use any more. */
+export class Hopeless extends Error {}
+
 /** Resolves with the first value of `probe` that is neither undefined nor false; throws after `timeout` ms. */
 export async function eventually<T>(
   what: string,
@@ -42,6 +43,7 @@ export async function eventually<T>(
       const value = await probe();
       if (value !== undefined && value !== false) return value;
     } catch (error) {
+      if (error instanceof Hopeless) throw error;
       reason = `: ${error instanceof Error ? error.message : String(error)}`;
     }
     if (performance.now() > deadline) throw new Error(`Waited ${timeout} ms in vain for ${what}${reason}`);

@@ -3,13 +3,13 @@ import { existsSync, renameSync, statSync } from "node:fs";
 import { join } from "node:path";
 import type { AppReport, PeerReport, StatusReport } from "../../src/model/status.ts";
 import type { Child, Host } from "./host.ts";
-import { eventually, must, patience, type Ran } from "./process.ts";
+import { eventually, Hopeless, must, patience, type Ran } from "./process.ts";
 
 const root = join(import.meta.dir, "../..");
 
-/** The executable under test: WORMHOLE_BINARY, or dist/wormhole, built again where the source is newer. */
+/** The executable under test: TEST_BINARY, or dist/wormhole, built again where the source is newer. */
 export async function executable(): Promise<string> {
-  const given = process.env["WORMHOLE_BINARY"];
+  const given = process.env["TEST_BINARY"];
   if (given !== undefined) return given;
   const built = join(root, "dist/wormhole");
   const sources = [...new Glob("src/**/*.ts").scanSync(root), "package.json", "bun.lock"];
@@ -107,7 +107,10 @@ export class Wormhole {
     let ended: number | undefined;
     void child.exited.then((code) => (ended = code));
     await eventually(`${this.role} on ${this.host.name} to answer`, async () => {
-      if (ended !== undefined) throw new Error(`it ended with ${ended}: ${child.output().slice(-2000)}`);
+      if (ended !== undefined)
+        throw new Hopeless(
+          `The ${this.role} on ${this.host.name} ended with ${ended}: ${child.output().slice(-2000)}`,
+        );
       return this.status();
     });
   }
