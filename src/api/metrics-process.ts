@@ -6,34 +6,36 @@ import { readdirSync, readFileSync } from "node:fs";
  * a heap of gigabytes and an event loop lag of centuries.
  */
 export function processMetrics(registry: Registry): void {
-  const registers = [registry];
   const startedAt = Date.now() / 1000 - process.uptime();
-  new Counter({
+  const cpu = new Counter({
     name: "process_cpu_seconds_total",
     help: "User and system CPU time",
-    registers,
+    registers: [],
     collect() {
       const { user, system } = process.cpuUsage();
       this.reset();
       this.inc((user + system) / 1e6);
     },
   });
+  registry.registerMetric(cpu);
   const gauges: Readonly<Record<string, readonly [help: string, value: () => number | undefined]>> = {
     process_resident_memory_bytes: ["Resident memory", () => process.memoryUsage.rss()],
     process_start_time_seconds: ["Start, in Unix seconds", () => startedAt],
     process_open_fds: ["Open file descriptors", openDescriptors],
     process_max_fds: ["Soft limit of open file descriptors", maxDescriptors],
   };
-  for (const [name, [help, value]] of Object.entries(gauges))
-    new Gauge({
+  for (const [name, [help, value]] of Object.entries(gauges)) {
+    const gauge = new Gauge({
       name,
       help,
-      registers,
+      registers: [],
       collect() {
         const now = value();
         if (now !== undefined) this.set(now);
       },
     });
+    registry.registerMetric(gauge);
+  }
 }
 
 function openDescriptors(): number | undefined {

@@ -101,7 +101,7 @@ function fromStatus(registry: Registry): (report: StatusReport) => void {
   };
 
   return (report) => {
-    for (const metric of [info, handshake, roundTrip, up, peerApps, received, sent]) metric.reset();
+    for (const metric of [info, handshake, roundTrip, up, peerApps, received, sent, reloads]) metric.reset();
     info.set({ version: report.version, role: report.role, wireguard: report.tunnel.implementation }, 1);
     ready.set(report.ready ? 1 : 0);
     for (const state of states)

@@ -18,7 +18,7 @@ const headers = {
  * exception. What failed inside goes to the log.
  */
 export function apiRoot(name: string, logger: Logger, body: FailureBody) {
-  return new Elysia({ name })
+  return new Elysia({ name, normalize: false })
     .onRequest(({ set }) => {
       Object.assign(set.headers, headers);
     })
