@@ -4,6 +4,7 @@ import { version } from "../version.ts";
 import { apps } from "./apps.ts";
 import { client } from "./client.ts";
 import { exitCodes, Stop, type Command, type ExitCode, type Io } from "./command.ts";
+import { doctor } from "./doctor.ts";
 import { health } from "./health.ts";
 import { peers } from "./peers.ts";
 import { psk } from "./psk.ts";
@@ -43,6 +44,7 @@ export const commands: readonly Command[] = [
   peers,
   token,
   psk,
+  doctor,
   health,
   versionCommand,
   help,

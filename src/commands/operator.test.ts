@@ -89,7 +89,7 @@ test("a name cannot leave its place in the path", async () => {
 
 test("an answer that is no JSON is a failure, not a crash", async () => {
   using directory = scratch();
-  await using role = await fakeRole(join(directory.path, "s"), { "GET /v1/status": new Response("hello") });
+  await using role = await fakeRole(join(directory.path, "s"), { "GET /v1/status": "hello" });
   const { code, err } = await runLine(["status", "--socket", role.socket]);
   expect(code).toBe(exitCodes.failed);
   expect(err).toContain("something else than JSON");
@@ -157,7 +157,7 @@ test("health knows 0 and 1 alone", async () => {
 test("the socket is the one that is named, else the only one that answers", async () => {
   using directory = scratch();
   const at = (instance: string): string => join(directory.path, instance, "wormhole.sock");
-  const named = (name: string): object => ({ "GET /v1/status": { ...statusReport, name } });
+  const named = (name: string): Record<string, unknown> => ({ "GET /v1/status": { ...statusReport, name } });
   await using one = await fakeRole(at("one"), named("one"));
   const who = async (argv: string[], env = {}): Promise<string> => {
     const { out, err } = await runLine(["status", "--json", ...argv], { runRoot: directory.path, env });

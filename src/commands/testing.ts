@@ -77,7 +77,7 @@ export interface FakeRole extends AsyncDisposable {
   readonly asked: string[];
 }
 
-/** Answers on a real unix socket. `answers` is by `METHOD /path`; anything else is refused as the role refuses it. */
+/** Answers on a real unix socket. `answers` is by `METHOD /path`, a string for what is no JSON; anything else is refused as the role refuses it. */
 export async function fakeRole(
   socket: string,
   answers: Readonly<Record<string, unknown>>,
@@ -91,7 +91,7 @@ export async function fakeRole(
       const key = `${request.method} ${pathname}`;
       asked.push(`${key} ${await request.text()}`.trim());
       const answer = answers[key];
-      if (answer instanceof Response) return answer.clone();
+      if (typeof answer === "string") return new Response(answer);
       if (answer !== undefined) return Response.json(answer);
       const error = { subject: `peer "nobody"`, rule: "is unknown", remedy: "see wormhole peers" };
       return Response.json({ error }, { status: 404 });
