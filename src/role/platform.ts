@@ -2,9 +2,10 @@ import type { Config } from "../config/config.ts";
 import type { Cidr, HostPort } from "../model/addresses.ts";
 import type { LocalApp } from "../model/apps.ts";
 import { eventRecorder } from "../kubernetes/events.ts";
+import { followOwnService } from "../kubernetes/own-service.ts";
 import { createPermissions } from "../kubernetes/permissions.ts";
 import { secretBackend } from "../kubernetes/secret-state.ts";
-import { connect, type Connection } from "../kubernetes/transport.ts";
+import { connect } from "../kubernetes/transport.ts";
 import { combine } from "../sources/combine.ts";
 import { fileSource } from "../sources/file.ts";
 import { kubernetesSource } from "../sources/kubernetes/source.ts";
@@ -25,7 +26,6 @@ export interface Platform {
   readonly services?: ServiceTarget;
   readonly platformEndpoint?: () => HostPort | undefined;
   openStore(): Promise<Store>;
-  readonly api?: Connection;
 }
 
 export interface PlatformFacts {
@@ -70,8 +70,17 @@ export async function openPlatform(
     },
     logger,
   );
+  const endpoint =
+    config.role === "server" && config.endpoint === undefined
+      ? {
+          platformEndpoint: followOwnService(
+            { api, namespace: kubernetes.namespace, name: kubernetes.application, logger },
+            signal,
+          ),
+        }
+      : {};
   return {
-    api,
+    ...endpoint,
     source: finish([...sources, watched]),
     services: serviceTarget({
       api,

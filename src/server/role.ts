@@ -11,6 +11,7 @@ import { openPlatform } from "../role/platform.ts";
 import type { Logger } from "../system/log.ts";
 import { overlappingRoute } from "../system/routes.ts";
 import { Hub } from "./hub.ts";
+import { runAsLeader } from "./leadership.ts";
 import { startSyncServer } from "./sync.ts";
 
 /** Milliseconds between two looks at where the peers are heard. */
@@ -21,8 +22,19 @@ const endpointInterval = 15_000;
  * alarm and is tried again. nginx, WireGuard, firewall and Services outlive it, and the next start takes them over.
  */
 export async function runServer(config: ServerConfig, logger: Logger, signal: AbortSignal): Promise<void> {
-  const begun = performance.now();
   await refuseOverlap(config);
+  if (config.kubernetes?.leaderElection !== true) return runHub(config, logger, signal);
+  await runAsLeader(config, logger, signal, (leading, onReady) => runHub(config, logger, leading, onReady));
+}
+
+/** `onReady` is given where another replica may follow: then the tunnel is taken down at the end, whatever happens. */
+async function runHub(
+  config: ServerConfig,
+  logger: Logger,
+  signal: AbortSignal,
+  onReady?: () => Promise<void>,
+): Promise<void> {
+  const begun = performance.now();
   await using stack = new AsyncDisposableStack();
   const end = new AbortController();
   stack.defer(() => end.abort());
@@ -41,6 +53,7 @@ export async function runServer(config: ServerConfig, logger: Logger, signal: Ab
   const hub = new Hub({ ...platform, config, logger, store, identity }, end.signal);
   const { node } = hub;
   stack.defer(() => closeNode(node));
+  if (onReady !== undefined) stack.defer(() => node.tunnel.remove());
 
   const psk = await hub.credentials.ensurePsk();
   if (!psk.ok) throw new Error(describe(psk.refusal));
@@ -83,6 +96,7 @@ export async function runServer(config: ServerConfig, logger: Logger, signal: Ab
   });
   const { sync } = hub;
   stack.defer(() => sync.stop());
+  await onReady?.();
   logger.info("Server is ready", {
     name: config.name,
     peers: store.all("peer").size,
