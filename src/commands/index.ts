@@ -6,6 +6,7 @@ import { client } from "./client.ts";
 import { exitCodes, Stop, type Command, type ExitCode, type Io } from "./command.ts";
 import { doctor } from "./doctor.ts";
 import { health } from "./health.ts";
+import { installService } from "./install-service.ts";
 import { peers } from "./peers.ts";
 import { psk } from "./psk.ts";
 import { server } from "./server.ts";
@@ -46,6 +47,7 @@ export const commands: readonly Command[] = [
   psk,
   doctor,
   health,
+  installService,
   versionCommand,
   help,
 ];

@@ -1,4 +1,5 @@
 import { settingsHelp } from "../config/help.ts";
+import { thisHost, type Host } from "../config/host.ts";
 import { loadConfig, type ConfigOf, type Loaded } from "../config/load.ts";
 import { printConfig } from "../config/print.ts";
 import type { Role } from "../config/setting.ts";
@@ -20,6 +21,7 @@ export const roleCommand = <R extends Role>(
   role: R,
   summary: string,
   load: () => Promise<RunRole<R>>,
+  host: Host = thisHost(),
 ): Command => ({
   name: role,
   summary,
@@ -31,7 +33,7 @@ export const roleCommand = <R extends Role>(
     ].join("\n\n"),
   async run(argv, io) {
     const settings = argv.filter((argument) => argument !== "--print-config");
-    const loaded = await loadConfig(role, settings, io.env);
+    const loaded = await loadConfig(role, settings, io.env, host);
     if (!loaded.ok) return complain(role, loaded, io);
     if (settings.length < argv.length) {
       for (const warning of loaded.warnings) io.complain(`warning: ${clean(warning)}`);
