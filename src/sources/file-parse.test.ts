@@ -118,6 +118,6 @@ apps:
   });
 
   test("is refused, not fatal, when it is nested deeper than the stack", () => {
-    expect(parseWhole("[".repeat(200_000), "apps.yaml").ok).toBe(false);
-  });
+    expect(parseWhole("[".repeat(20_000), "apps.yaml").ok).toBe(false);
+  }, 60_000);
 });

@@ -38,8 +38,8 @@ export interface Listing {
 }
 
 /** Addresses of one app, and peers that may see it, at most. */
-const maxAddresses = 64;
-const maxPeers = 4096;
+export const maxAddresses = 64;
+export const maxPeers = 4096;
 
 const entryKeys = ["name", "address", "protocol", "port", "peers"];
 const topKeys = ["apps"];

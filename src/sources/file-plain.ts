@@ -1,5 +1,6 @@
 import { ok, type Result } from "../model/result.ts";
 import { type Item, type Listing, parseEntry, parseWhole } from "./file-parse.ts";
+import { quickEntry } from "./file-quick.ts";
 
 /*
  * An apps file in the plain form that people and generators write - one block list, every entry's lines for
@@ -118,7 +119,7 @@ function scan(
   const items: Item[] = [];
   for (const [index, start] of starts.entries()) {
     const entry = text.slice(start, starts[index + 1] ?? to);
-    const item = known?.get(entry) ?? parseEntry(entry);
+    const item = known?.get(entry) ?? quickEntry(entry) ?? parseEntry(entry);
     if (item === undefined) return undefined;
     items.push(item);
   }
@@ -137,23 +138,28 @@ function upperBound(values: readonly number[], limit: number): number {
   return low;
 }
 
+/** Characters compared at once, by the runtime's own comparison of memory. */
 const block = 4096;
 
-/** How many characters the two begin with in common; whole blocks first, which the runtime compares by memory. */
-function commonPrefix(a: string, b: string): number {
-  const limit = Math.min(a.length, b.length);
+/** The largest `same` up to `limit` for which `equal(from, to)` holds between 0 and it, in ever smaller steps. */
+function extent(limit: number, equal: (from: number, to: number) => boolean): number {
   let same = 0;
-  while (same + block <= limit && a.slice(same, same + block) === b.slice(same, same + block)) same += block;
-  while (same < limit && a.charCodeAt(same) === b.charCodeAt(same)) same++;
+  for (let step = block; step >= 1; step /= 2) {
+    while (same + step <= limit && equal(same, same + step)) {
+      same += step;
+      if (step < block) break;
+    }
+  }
   return same;
 }
 
+/** How many characters the two begin with in common. */
+const commonPrefix = (a: string, b: string): number =>
+  extent(Math.min(a.length, b.length), (from, to) => a.slice(from, to) === b.slice(from, to));
+
 /** How many characters, at most `limit`, the two end with in common. */
-function commonSuffix(a: string, b: string, limit: number): number {
-  const blockAt = (text: string, skip: number): string =>
-    text.slice(text.length - skip - block, text.length - skip);
-  let same = 0;
-  while (same + block <= limit && blockAt(a, same) === blockAt(b, same)) same += block;
-  while (same < limit && a.charCodeAt(a.length - same - 1) === b.charCodeAt(b.length - same - 1)) same++;
-  return same;
-}
+const commonSuffix = (a: string, b: string, limit: number): number =>
+  extent(
+    limit,
+    (from, to) => a.slice(a.length - to, a.length - from) === b.slice(b.length - to, b.length - from),
+  );

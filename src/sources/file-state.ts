@@ -64,7 +64,8 @@ export function check(file: FileState, settle: number, force: boolean): Outcome 
     if (stamp === file.settledStamp && !force) return "same";
     const still = settled(file, stamp, settle) || Date.now() - Number(stat.mtimeMs) >= settle;
     if (!stat.isFile()) return reject(file, stamp, refuse(file.path, "is no regular file").refusal);
-    if (stat.size > largest) return still ? reject(file, stamp, tooLarge(file.path, stat)) : "wait";
+    if (stat.size >= oneWrite && !still) return "wait";
+    if (stat.size > largest) return reject(file, stamp, tooLarge(file.path, stat));
     seen = { ...read(file.path), still };
   } catch (error) {
     const { code } = error as NodeJS.ErrnoException;
@@ -122,8 +123,7 @@ function accept(file: FileState, { text, stamp, still }: Seen, settle: number): 
   const whole = still || (text.length > 0 && text.length < oneWrite && text.endsWith("\n"));
   if (!whole) return "wait";
   const result = text.trim() === "" ? emptied(file, text) : readListing(text, file.path, file.listing);
-  const clean = result.ok && result.value.items.every((item) => item.app !== undefined);
-  if (!clean && !still) return "wait";
+  if (!still && !(result.ok && result.value.items.every((item) => item.app !== undefined))) return "wait";
   if (!result.ok) return reject(file, stamp, result.refusal);
   file.listing = result.value;
   file.refusal = undefined;
