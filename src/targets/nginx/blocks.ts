@@ -38,6 +38,16 @@ export function cellOf(
   };
 }
 
+/** Whether a cell of an earlier life is still one of ours: the ranges may have been set anew. */
+export function isCell(ranges: Ranges, cell: Cell): boolean {
+  const { range } = cellOf(ranges, { ...cell, port: cell.range.from });
+  return (
+    inRange(ranges[cell.direction], range.from) &&
+    range.from === cell.range.from &&
+    range.to === cell.range.to
+  );
+}
+
 const cellKey = ({ direction, protocol, range }: Cell): string =>
   `${direction} ${protocol} ${range.from}-${range.to}`;
 

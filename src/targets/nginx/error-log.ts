@@ -14,8 +14,16 @@ export class ErrorLog {
     this.#offset = statSync(path, { throwIfNoEntry: false })?.size ?? 0;
   }
 
-  /** The whole lines that were added since the last call. */
+  /** The whole lines that were added since the last call; none where the file cannot be read. */
   take(): string[] {
+    try {
+      return this.#take();
+    } catch {
+      return [];
+    }
+  }
+
+  #take(): string[] {
     const size = statSync(this.path, { throwIfNoEntry: false })?.size ?? 0;
     if (size < this.#offset) this.#offset = 0;
     if (size === this.#offset) return [];

@@ -1,7 +1,7 @@
 import { expect, test } from "bun:test";
 import { parseIp } from "../../model/addresses.ts";
 import { unwrap } from "../../model/result.ts";
-import { conflicts, kernelForm, parseBound, readBound } from "./sockets.ts";
+import { conflicts, kernelForm, parseBound, readBound, waitingSockets } from "./sockets.ts";
 
 const form = (text: string): string => kernelForm(unwrap(parseIp(text)));
 
@@ -40,7 +40,9 @@ test("Only listening TCP sockets count", () => {
    0: 0100007F:1F90 00000000:0000 0A 00000000:00000000 00:00000000 00000000     0        0 35944 1 0 100 0 0 10 0
    1: 0100007F:1F91 0100007F:0050 01 00000000:00000000 00:00000000 00000000     0        0 35945 1 0 100 0 0 10 0
 `;
-  expect([...parseBound(text, "tcp")]).toEqual([[8080, { address: "0100007F", inode: 35944 }]]);
+  expect([...parseBound(text, "tcp")]).toEqual([
+    [8080, { address: "0100007F", inode: 35944, connected: false }],
+  ]);
 });
 
 test("A socket that listens here is found", async () => {
@@ -56,6 +58,7 @@ test("A socket that listens here is found", async () => {
       .get(udp.port)
       ?.map(({ address }) => address),
   ).toContain("0100007F");
+  expect(waitingSockets().has(readBound("tcp").get(server.port)![0]!.inode)).toBeTrue();
   server.stop(true);
   udp.close();
 });

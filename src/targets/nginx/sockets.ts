@@ -7,6 +7,8 @@ import type { Protocol } from "../../model/apps.ts";
 interface Bound {
   readonly address: string;
   readonly inode: number;
+  /** It has a peer, as the sockets have that nginx sends datagrams to upstreams with. */
+  readonly connected: boolean;
 }
 
 /** The sockets of one protocol that are bound, by port. TCP: those that listen. */
@@ -27,7 +29,9 @@ export function readBound(protocol: Protocol): BoundSockets {
   return all;
 }
 
+/** TCP_LISTEN and TCP_CLOSE (include/net/tcp_states.h); the latter is what a UDP socket without a peer has. */
 const listening = "0A";
+const unconnected = "07";
 
 export function* parseBound(text: string, protocol: Protocol): Generator<[number, Bound]> {
   for (const line of text.split("\n")) {
@@ -35,8 +39,16 @@ export function* parseBound(text: string, protocol: Protocol): Generator<[number
     const [address, port] = (fields[1] ?? "").split(":");
     const inode = Number(fields[9]);
     if (address === undefined || port === undefined || fields[0] === "sl" || Number.isNaN(inode)) continue;
-    if (protocol === "udp" || fields[3] === listening) yield [Number.parseInt(port, 16), { address, inode }];
+    if (protocol === "tcp" && fields[3] !== listening) continue;
+    const connected = protocol === "udp" && fields[3] !== unconnected;
+    yield [Number.parseInt(port, 16), { address, inode, connected }];
   }
+}
+
+/** The inodes of every socket that waits for somebody: listening TCP, UDP without a peer. */
+export function waitingSockets(): ReadonlySet<number> {
+  const all = [readBound("tcp"), readBound("udp")].flatMap((sockets) => [...sockets.values()].flat());
+  return new Set(all.flatMap(({ inode, connected }) => (connected ? [] : [inode])));
 }
 
 /** The kernel lists listening sockets first. The rest, which may be tens of thousands of connections, is not read. */

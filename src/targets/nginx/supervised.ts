@@ -3,12 +3,15 @@ import { run } from "../../system/exec.ts";
 import type { Logger } from "../../system/log.ts";
 import { ErrorLog, parseLogLine, verdictOf, type Verdict } from "./error-log.ts";
 import { findMaster, findProcess, findWorkers, signal, socketsOf, type ProcessId } from "./processes.ts";
+import { waitingSockets } from "./sockets.ts";
 
 export interface SupervisedOptions {
-  readonly config: string;
-  readonly pidFile: string;
-  readonly errorLog: string;
-  readonly prefix: string;
+  readonly paths: {
+    readonly directory: string;
+    readonly config: string;
+    readonly pid: string;
+    readonly errorLog: string;
+  };
   /** Open files that the master may have: it opens every listener. */
   readonly files: number;
   readonly logger: Logger;
@@ -33,11 +36,12 @@ export class Supervised {
 
   constructor(options: SupervisedOptions) {
     this.#options = options;
-    this.#log = new ErrorLog(options.errorLog);
+    this.#log = new ErrorLog(options.paths.errorLog);
   }
 
   master(): ProcessId | undefined {
-    return findMaster(this.#options.pidFile, this.#options.config);
+    const { pid, config } = this.#options.paths;
+    return findMaster(pid, config);
   }
 
   /** Cheaper than `master`: whether this very process still lives. */
@@ -45,12 +49,9 @@ export class Supervised {
     return findProcess(master.pid);
   }
 
-  /** The inodes of the sockets that nginx holds; of an orphaned generation too, which will be ended. */
-  sockets(): ReadonlySet<number> {
-    const master = this.master();
-    const { workers } = findWorkers(this.#options.errorLog, this.#options.config);
-    const holders = master === undefined ? workers : [master];
-    return new Set(holders.flatMap(({ pid }) => [...(socketsOf(pid) ?? [])]));
+  /** The inodes of the sockets that the master holds; none where we may not look. */
+  sockets(master: ProcessId): ReadonlySet<number> {
+    return socketsOf(master.pid) ?? new Set();
   }
 
   takeLog(): string[] {
@@ -64,29 +65,34 @@ export class Supervised {
    * more and to finish what they carry, so that no connection is lost; one that does not listen is killed.
    */
   async endOrphans(): Promise<void> {
-    const { errorLog, config, logger } = this.#options;
-    const orphans = (): readonly ProcessId[] =>
-      findWorkers(errorLog, config).orphaned.filter(({ leaving }) => !leaving);
-    const found = orphans();
-    if (found.length === 0) return;
+    const { paths, logger } = this.#options;
+    const { orphaned } = findWorkers(paths.errorLog, paths.config);
+    if (orphaned.length === 0) return;
+    const holders = (): readonly ProcessId[] => {
+      const waiting = waitingSockets();
+      return orphaned.filter(({ pid }) => [...(socketsOf(pid) ?? [])].some((inode) => waiting.has(inode)));
+    };
+    const found = holders();
     for (const orphan of found) signal(orphan, "SIGQUIT");
-    await until(() => orphans().length === 0, 700);
-    const deaf = orphans();
+    await until(() => holders().length === 0, 700);
+    const deaf = holders();
     for (const orphan of deaf) signal(orphan, "SIGKILL");
-    await until(() => orphans().length === 0, 2_000);
-    logger.warn("Workers of an nginx without a master were ended", {
-      finishing_their_connections: found.length - deaf.length,
-      killed_with_their_connections: deaf.length,
-    });
+    await until(() => holders().length === 0, 2_000);
+    if (found.length > 0)
+      logger.warn("Workers of an nginx without a master were ended", {
+        finishing_their_connections: found.length - deaf.length,
+        killed_with_their_connections: deaf.length,
+      });
   }
 
   /** Starts nginx, which goes on without us: it leaves our session and belongs to init. */
   async start(nginx: string): Promise<Verdict> {
-    const { prefix, config, errorLog, files } = this.#options;
+    const { paths, files } = this.#options;
     const path = process.env["PATH"] ?? "/usr/sbin:/usr/bin:/sbin:/bin";
     // Without our environment, which may hold secrets, and with the file limit that its listeners need.
     const prlimit = Bun.which("prlimit") === null ? [] : ["prlimit", `--nofile=${files}:${files}`];
-    const argv = ["env", "-i", `PATH=${path}`, ...prlimit, nginx, "-e", errorLog, "-p", prefix, "-c", config];
+    const argv = ["env", "-i", `PATH=${path}`, ...prlimit, nginx];
+    argv.push("-e", paths.errorLog, "-p", paths.directory, "-c", paths.config);
     const ran = await run(argv, { timeout: 60_000 });
     if (ran.code !== 0) {
       const lines = ran.stderr.split("\n").flatMap((line) => parseLogLine(line) ?? []);
@@ -99,7 +105,7 @@ export class Supervised {
   async awaitMaster(): Promise<Verdict> {
     const master = await until(() => this.master(), 10_000);
     if (master !== undefined) return { kind: "running" };
-    const { errorLog, config } = this.#options;
+    const { errorLog, config } = this.#options.paths;
     return {
       kind: "absent",
       reason: `nginx does not run; its supervisor must start it as nginx -e ${errorLog} -c ${config}`,
@@ -122,7 +128,7 @@ export class Supervised {
 
   /** Ends nginx for good: two seconds for what it carries, then at once. */
   async stop(): Promise<void> {
-    const { errorLog, config } = this.#options;
+    const { errorLog, config } = this.#options.paths;
     const left = (): readonly ProcessId[] => {
       const master = this.master();
       return [...(master === undefined ? [] : [master]), ...findWorkers(errorLog, config).workers];
