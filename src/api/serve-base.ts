@@ -22,11 +22,10 @@ export function apiRoot(name: string, logger: Logger, body: FailureBody) {
     .onRequest(({ set }) => {
       Object.assign(set.headers, headers);
     })
-    .onError(({ code, error, request, set }) => {
-      const { pathname } = new URL(request.url);
+    .onError(({ code, error, path, request, set }) => {
       if (code === "NOT_FOUND") {
         set.status = 404;
-        return body(`There is nothing at ${request.method} ${pathname}`);
+        return body(`There is nothing at ${request.method} ${path}`);
       }
       if (code === "PARSE") {
         set.status = 400;
@@ -36,7 +35,7 @@ export function apiRoot(name: string, logger: Logger, body: FailureBody) {
         set.status = 400;
         return body(`The ${error.type} is not as expected: ${wanted(error)}`);
       }
-      logger.error("Request failed", { api: name, method: request.method, path: pathname, error });
+      logger.error("Request failed", { api: name, method: request.method, path, error });
       set.status = 500;
       return body("The request failed inside; the log says why");
     });

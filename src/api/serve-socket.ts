@@ -35,7 +35,7 @@ export async function serveSocket(app: AnyElysia, path: string, setting: string)
 function bind(app: AnyElysia, path: string): void {
   const before = process.umask(0o177);
   try {
-    app.listen({ unix: path, maxRequestBodySize: maxBody });
+    app.listen({ unix: path, development: false, maxRequestBodySize: maxBody });
   } finally {
     process.umask(before);
   }

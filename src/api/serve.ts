@@ -30,6 +30,7 @@ export function serve(app: AnyElysia, at: HostPort, setting: string): Result<Ser
       port: at.port,
       // Elysia turns it on, and two instances would then share the port and answer by turns.
       reusePort: false,
+      development: false,
       maxRequestBodySize: maxBody,
       idleTimeout,
     });
