@@ -79,7 +79,7 @@ class Nginx implements NginxTarget {
     this.#ranges = { export: options.exportPorts, import: options.importPorts };
     this.#paths = pathsIn(options.runDir);
     this.#routes = new RouteDirectory(this.#paths.routes);
-    const files = options.files ?? hardFileLimit();
+    const files = fileLimit(options);
     this.#process = new Supervised({ paths: this.#paths, files, logger: options.logger });
   }
 
@@ -166,7 +166,7 @@ class Nginx implements NginxTarget {
       modules,
       ...(user === undefined ? {} : { user }),
       workers: this.#options.workers ?? workerCount(),
-      files: this.#options.files ?? hardFileLimit(),
+      files: fileLimit(this.#options),
       pidFile: this.#paths.pid,
       errorLog: this.#paths.errorLog,
       scriptFile: this.#paths.script,
@@ -208,6 +208,9 @@ class Nginx implements NginxTarget {
 }
 
 const none: readonly Block[] = [];
+
+const fileLimit = ({ files }: NginxOptions): number =>
+  Math.min(files ?? Number.POSITIVE_INFINITY, hardFileLimit());
 
 function pathsIn(runDir: string): Paths {
   const path = (...names: string[]): ConfigPath => unwrap(parseConfigPath(join(runDir, "nginx", ...names)));
