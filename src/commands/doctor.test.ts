@@ -76,6 +76,7 @@ test("on a sound machine nothing fails", async () => {
   expect(found).toMatchInlineSnapshot(`
     {
       "configuration": "ok: valid",
+      "endpoint": "skip: not set: clients use the host that they paired with",
       "ip": "ok: ip 1.0",
       "mtu": "ok: 1420 inside, 1500 outside",
       "nft": "ok: nft 1.0",
@@ -260,6 +261,19 @@ test.each<[string, string[], Partial<Machine>, string]>([
     { get: () => Promise.reject(new Error("refused")) },
     "fail: http://hub.example.org:8080/api/pairing/v1 cannot be reached: refused",
   ],
+  ["endpoint", ["server", "--endpoint=hub.example.org"], {}, "ok: hub.example.org is 192.0.2.7"],
+  [
+    "endpoint",
+    ["server", "--endpoint=hub.example.org"],
+    { resolve: () => Promise.resolve([]) },
+    "fail: hub.example.org does not resolve",
+  ],
+  [
+    "endpoint",
+    ["server", "--endpoint=localhost"],
+    { resolve: () => Promise.resolve(["::1"]) },
+    "fail: localhost is ::1, which no other machine reaches",
+  ],
   ["other firewalls", ["server"], { uid: 1000 }, "skip: only root sees them"],
   [
     "other firewalls",
@@ -339,10 +353,11 @@ test("people get a line for each check, and the remedy below it", async () => {
     ok    ports            all free
     ok    tunnel range     10.188.0.1/24 overlaps no route
     ok    mtu              1420 inside, 1500 outside
+    skip  endpoint         not set: clients use the host that they paired with
     skip  tunnel           nothing runs
     ok    other firewalls  none that drops what arrives
 
-    1 of 15 checks failed."
+    1 of 16 checks failed."
   `);
 });
 

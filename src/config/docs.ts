@@ -7,7 +7,8 @@ const introduction = `# Configuration
 <!-- Made from src/config/schema.ts by \`bun scripts/configuration-doc.ts\`; change it there. -->
 
 Every setting has one name and three spellings: \`syncPort\` in the YAML file, \`WORMHOLE_SYNC_PORT\` as a variable,
-\`--sync-port\` as a flag. A flag is stronger than a variable, a variable than the file, the file than the default.
+\`--sync-port\` as a flag. A flag is stronger than a variable, a variable than the file, the file than the default; of
+several equal flags the last one counts. \`--network-policies\` alone means true, \`--no-network-policies\` false.
 
 The file is the one that \`--config\` or \`WORMHOLE_CONFIG\` names, else \`/etc/wormhole/<instance>.yaml\` if it exists; the
 instance is the role unless \`instance\` says otherwise. Lists are YAML lists, or texts with commas between; in flags and

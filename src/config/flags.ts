@@ -1,5 +1,6 @@
 import { quote, refuse, type Refusal } from "../model/result.ts";
 import { nearest } from "./nearest.ts";
+import { isBooleanWord } from "./parsers.ts";
 import { fileTwin, knownFlags, settingOf } from "./schema.ts";
 import { flagOf, variableOf, type Entry } from "./setting.ts";
 
@@ -9,7 +10,7 @@ export interface Read {
 }
 
 /**
- * Reads `--key value`, `--key=value`, `--switch` and `--no-switch`. The last of several wins. `config` comes back as an
+ * Reads `--key value`, `--key=value`, `--switch`, `--switch false` and `--no-switch`. The last of several wins. `config` comes back as an
  * entry like any other; secrets are refused, since every user of the machine reads argument lists.
  */
 export function readFlags(argv: readonly string[]): Read & { readonly config?: string } {
@@ -40,7 +41,8 @@ export function readFlags(argv: readonly string[]): Read & { readonly config?: s
     }
     const setting = name === undefined ? undefined : settingOf(name.key);
     let value: string | undefined = equals === -1 ? undefined : argument.slice(equals + 1);
-    if (value === undefined && setting?.kind === "boolean") value = "true";
+    if (value === undefined && setting?.kind === "boolean")
+      value = isBooleanWord(argv[index + 1]) ? argv[++index] : "true";
     else if (value === undefined && argv[index + 1]?.startsWith("--") === false) value = argv[++index];
     if (setting?.secret === true && name?.indirect === false) {
       problems.push(secretFlag(name.key, where));

@@ -244,6 +244,74 @@ test("with a kubeconfig outside the cluster, imported apps stay on loopback", as
   expect(config.importAddresses).toEqual(["127.0.0.1"]);
 });
 
+test.each([
+  [["--network-policies"], true],
+  [["--network-policies", "--name", "x"], true],
+  [["--network-policies", "false"], false],
+  [["--network-policies=no"], false],
+  [["--no-network-policies"], false],
+])("the switch %j is %p", async (argv, value) => {
+  const { config } = await accepted("server", argv, {}, testHost({ [account]: "tunnels" }));
+  expect(config.kubernetes?.networkPolicies).toBe(value);
+});
+
+test("a word that every object knows is no boolean", async () => {
+  expect(await refused("server", ["--psk-pairing=constructor"])).toEqual([
+    'flag --psk-pairing: value "constructor" is neither true nor false; use true or false',
+  ]);
+});
+
+test("no text makes the loader throw, and none of it leaks a secret", async () => {
+  // A generator of its own (mulberry32): the same texts in every run.
+  let seed = 7;
+  const random = (below: number): number => {
+    seed = (seed + 0x6d2b79f5) | 0;
+    let mixed = Math.imul(seed ^ (seed >>> 15), 1 | seed);
+    mixed = (mixed + Math.imul(mixed ^ (mixed >>> 7), 61 | mixed)) ^ mixed;
+    return ((mixed ^ (mixed >>> 14)) >>> 0) % below;
+  };
+  const parts = [
+    "psk: SECRET-SECRET-SECRET",
+    "name: ",
+    "&a",
+    "*a",
+    "[",
+    "{",
+    "}",
+    ": ",
+    "\n",
+    "  ",
+    '"',
+    "'",
+    "- ",
+  ];
+  const more = [
+    "tunnel: 10.0.0.1/8",
+    "\u0000",
+    "? ",
+    "|",
+    ">",
+    "#",
+    "metadata: {a: 1}",
+    "<<: *a",
+    "!!binary",
+    "\t",
+    "💥",
+  ];
+  const all = [...parts, ...more];
+  for (let round = 0; round < 500; round++) {
+    const text = Array.from({ length: random(12) }, () => all[random(all.length)]).join("");
+    const host = testHost({ "/etc/wormhole/client.yaml": text });
+    const argv = Array.from({ length: random(4) }, () => all[random(all.length)]!);
+    const loaded = await loadConfig("client", argv, { WORMHOLE_METADATA: all[random(all.length)] }, host);
+    const shown = loaded.ok
+      ? printConfig(loaded.config, loaded.origins)
+      : loaded.problems.map(describe).join("\n");
+    // Of a whole argument that is no flag, the message quotes what was typed.
+    if (argv.length === 0) expect(shown).not.toContain("SECRET-SECRET");
+  }
+});
+
 test("the configuration is frozen to its leaves", async () => {
   const { config } = await accepted("server", ["--metadata", '{"a":{"b":1}}']);
   const frozen = (value: unknown): boolean =>

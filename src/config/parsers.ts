@@ -15,19 +15,15 @@ import { Secret } from "../model/secrets.ts";
 import { parseToken } from "../protocol/pairing-token.ts";
 import type { ListenAt } from "./config.ts";
 
-const booleans: Readonly<Record<string, boolean>> = {
-  true: true,
-  yes: true,
-  on: true,
-  "1": true,
-  false: false,
-  no: false,
-  off: false,
-  "0": false,
-};
+const booleans: ReadonlyMap<unknown, boolean> = new Map([
+  ...["true", "yes", "on", "1"].map((word) => [word, true] as const),
+  ...["false", "no", "off", "0"].map((word) => [word, false] as const),
+]);
+
+export const isBooleanWord = (value: unknown): value is string => booleans.has(value);
 
 export function parseBoolean(value: unknown): Result<boolean> {
-  const known = typeof value === "string" ? booleans[value.toLowerCase()] : undefined;
+  const known = booleans.get(typeof value === "string" ? value.toLowerCase() : value);
   return known === undefined
     ? refuse(`value ${quote(value)}`, "is neither true nor false", "use true or false")
     : ok(known);

@@ -1,4 +1,4 @@
-import { formatCidr, parseCidr, type Cidr } from "../../model/addresses.ts";
+import { forbiddenUpstream, formatCidr, parseCidr, parseIp, type Cidr } from "../../model/addresses.ts";
 import type { Protocol } from "../../model/apps.ts";
 import type { ListeningSocket } from "../../system/sockets.ts";
 import { formatAge } from "../format.ts";
@@ -15,6 +15,7 @@ export const networkChecks: readonly Check[] = [
   { name: "ports", examine: examinePorts },
   { name: "tunnel range", examine: examineRange },
   { name: "mtu", examine: examineMtu },
+  { name: "endpoint", role: "server", examine: examineEndpoint },
   { name: "pairing address", role: "client", examine: examinePairing },
   { name: "tunnel", examine: examineTunnel },
 ];
@@ -94,7 +95,8 @@ function tunnelOf({ config, status }: Patient): Cidr | undefined {
 async function examineRange(patient: Patient): Promise<Finding> {
   const range = tunnelOf(patient);
   if (range === undefined || patient.config === undefined) return skip("a client learns it when it pairs");
-  const route = await patient.machine.overlappingRoute(range, patient.config.interface);
+  const ours = patient.status?.tunnel.interface ?? patient.config.interface;
+  const route = await patient.machine.overlappingRoute(range, ours);
   return route === undefined
     ? fine(`${formatCidr(range)} overlaps no route`)
     : fail(`${formatCidr(range)} overlaps the route ${route}`, "set tunnel on the server to a free network");
@@ -122,6 +124,22 @@ async function examineMtu(patient: Patient): Promise<Finding> {
         `${used} inside, but the route carries ${outer}, which leaves ${most}`,
         `packets are fragmented; ${most >= smallestMtu ? `set mtu to ${most}` : "find a path with a larger MTU"}`,
       );
+}
+
+/** Whether it is reached from outside only a client can tell: whether it can be meant at all is seen here. */
+async function examineEndpoint({ config, machine }: Patient): Promise<Finding> {
+  if (config?.role !== "server" || config.endpoint === undefined)
+    return skip("not set: clients use the host that they paired with");
+  const { host } = config.endpoint;
+  const remedy = "set endpoint to what clients reach this server by, from outside";
+  const addresses = await machine.resolve(host).catch(() => []);
+  const [address] = addresses;
+  if (address === undefined) return fail(`${host} does not resolve`, remedy);
+  const parsed = parseIp(address);
+  const usable = parsed.ok && forbiddenUpstream(parsed.value) === undefined;
+  return usable
+    ? fine(`${host} is ${addresses.join(", ")}`)
+    : fail(`${host} is ${address}, which no other machine reaches`, remedy);
 }
 
 async function examinePairing({ config, machine }: Patient): Promise<Finding> {
