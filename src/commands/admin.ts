@@ -188,7 +188,7 @@ async function answering(sockets: readonly string[]): Promise<string[]> {
   const live: string[] = [];
   for (const socket of sockets) {
     // One after the other: a request may change the process's user for its time.
-    const answered = await adminAt(socket, 3000)
+    const answered = await adminAt(socket, 10_000)
       .get<StatusReport>("/v1/status")
       .then(
         () => true,

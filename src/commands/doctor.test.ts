@@ -1,4 +1,4 @@
-import { expect, test } from "bun:test";
+import { expect, setDefaultTimeout, test } from "bun:test";
 import { join } from "node:path";
 import { testHost } from "../config/testhost.ts";
 import type { IpAddress, Port } from "../model/addresses.ts";
@@ -8,6 +8,9 @@ import { droppingChains } from "./doctor/firewalls.ts";
 import { mtuOf } from "./doctor/machine.ts";
 import { runDoctor } from "./doctor.ts";
 import { exitCodes, fakeRole, now, scratch, statusReport } from "./testing.ts";
+
+// Milliseconds; generous for processes and sockets on a loaded machine.
+setDefaultTimeout(60_000);
 
 const ran = (stdout: string, code = 0) => ({ code, stdout, stderr: "" });
 const netAdmin = "CapEff:\t0000000000001000\n";

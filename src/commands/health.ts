@@ -19,7 +19,7 @@ export const health: Command = {
     const { flags } = parseArguments(argv, options);
     try {
       const socket = await findSocket({ socket: flags.get("socket"), instance: flags.get("instance") }, io);
-      const status = await adminAt(socket, 5000).get<StatusReport>("/v1/status");
+      const status = await adminAt(socket, 10_000).get<StatusReport>("/v1/status");
       const ready = flags.has("live") || status.ready;
       io.print(ready ? "ok" : `not ready: ${status.alarms[0]?.message ?? "still starting"}`);
       return ready ? exitCodes.ok : exitCodes.failed;

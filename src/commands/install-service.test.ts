@@ -1,10 +1,13 @@
-import { expect, test } from "bun:test";
+import { expect, setDefaultTimeout, test } from "bun:test";
 import { readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { exitCodes, Stop } from "./command.ts";
 import { runInstall, type Installer } from "./install-service.ts";
 import { scratch } from "./testing.ts";
 import { renderUnit } from "./unit.ts";
+
+// Milliseconds; generous for processes and sockets on a loaded machine.
+setDefaultTimeout(60_000);
 
 const unit = {
   role: "server",

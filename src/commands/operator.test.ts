@@ -1,7 +1,10 @@
-import { expect, test } from "bun:test";
+import { expect, setDefaultTimeout, test } from "bun:test";
 import { chmodSync, chownSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { exitCodes, fakeRole, now, runLine, scratch, statusReport } from "./testing.ts";
+
+// Milliseconds; generous for processes and sockets on a loaded machine.
+setDefaultTimeout(60_000);
 
 const tokens = [
   { id: "t1", peer: "client9", createdAt: now - 60_000, expiresAt: now + 3_540_000 },

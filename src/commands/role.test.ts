@@ -1,10 +1,13 @@
-import { expect, test } from "bun:test";
+import { expect, setDefaultTimeout, test } from "bun:test";
 import { writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { testHost } from "../config/testhost.ts";
 import { exitCodes, type Io } from "./command.ts";
 import { roleCommand, type RunRole } from "./role.ts";
 import { runLine, scratch } from "./testing.ts";
+
+// Milliseconds; generous for processes and sockets on a loaded machine.
+setDefaultTimeout(60_000);
 
 const psk = "correct-horse-battery";
 
@@ -52,9 +55,10 @@ test("a role that ends is done, one that breaks has failed", async () => {
   const script = `
     const { roleCommand } = await import(${JSON.stringify(join(import.meta.dir, "role.ts"))});
     const command = roleCommand("server", "", async () => () => Promise.reject(new Error("no tunnel today")));
-    process.exitCode = await command.run(["--kubernetes=off", "--log-format=json"], { env: {}, print() {}, complain() {} });`;
+    process.exitCode = await command.run(["--config=/dev/null", "--kubernetes=off", "--log-format=json"], { env: {}, print() {}, complain() {} });`;
   const child = Bun.spawn([process.execPath, "-e", script], { stdout: "ignore", stderr: "pipe", env: {} });
-  const log = JSON.parse(await new Response(child.stderr).text());
+  const lines = (await new Response(child.stderr).text()).trim().split("\n");
+  const log = JSON.parse(lines.at(-1)!);
   expect(log).toMatchObject({
     level: "error",
     event: "Cannot run",
@@ -76,7 +80,7 @@ test.each(["SIGTERM", "SIGINT"] as const)("%s lets the role end by itself", asyn
       });
     };
     const command = roleCommand("server", "", async () => run);
-    process.exitCode = await command.run(["--kubernetes=off"], { env: {}, print() {}, complain() {} });`;
+    process.exitCode = await command.run(["--config=/dev/null", "--kubernetes=off"], { env: {}, print() {}, complain() {} });`;
   const child = Bun.spawn([process.execPath, "-e", script], { stdout: "pipe", stderr: "ignore", env: {} });
   let out = "";
   for await (const chunk of child.stdout.pipeThrough(new TextDecoderStream())) {
