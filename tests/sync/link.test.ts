@@ -242,8 +242,7 @@ test(
     });
     await until(() => spoke.link.state() === "connected");
     relay.freeze();
-    await until(() => spoke.link.state() === "unreachable");
-    await until(() => spoke.link.state() === "connected");
+    await until(() => spoke.states.join() === "connected,unreachable,connected");
     expect(silences).toBeGreaterThanOrEqual(1);
   },
   limit,
