@@ -1,4 +1,4 @@
-import type { KubeConfig } from "@kubernetes/client-node";
+import type { Cluster, KubeConfig, User } from "@kubernetes/client-node";
 import { readFile } from "node:fs/promises";
 import { dirname, resolve } from "node:path";
 import { parse } from "yaml";
@@ -11,8 +11,8 @@ export interface Access {
   readonly headers: Readonly<Record<string, string>>;
   /** Always verified. One object as long as the material lasts, so that connections are reused. */
   readonly tls: Bun.TLSOptions;
-  /** An HTTP(S) proxy, which sees ciphertext only. */
-  readonly proxy?: string;
+  /** An HTTP(S) proxy, which sees ciphertext only; false: none, whatever the environment says. */
+  readonly proxy?: string | false;
 }
 
 /** Raised for a configuration that cannot work, whatever is tried again. */
@@ -134,7 +134,7 @@ async function accessOf(config: KubeConfig): Promise<Access> {
     );
   if (cluster.proxyUrl !== undefined && !/^https?:\/\//.test(cluster.proxyUrl))
     throw new CredentialsError(
-      `Cannot use the proxy-url ${quote(new URL(cluster.proxyUrl).protocol)}: only http and https proxies are supported`,
+      `Cannot use a proxy-url with ${quote(cluster.proxyUrl.split(":")[0])}: only http and https proxies are supported`,
     );
   const material: Material = {};
   await config.applyToHTTPSOptions(material as Parameters<KubeConfig["applyToHTTPSOptions"]>[0]);
@@ -155,6 +155,18 @@ async function accessOf(config: KubeConfig): Promise<Access> {
       ...(material.key === undefined ? {} : { key: material.key.toString() }),
       ...(material.servername === undefined ? {} : { serverName: material.servername }),
     },
-    ...(cluster.proxyUrl === undefined ? {} : { proxy: cluster.proxyUrl }),
+    ...proxyOf(cluster, user),
   };
 }
+
+/**
+ * Bun follows HTTPS_PROXY and NO_PROXY, as kubectl does. Inside a pod the API server is a neighbour: no proxy that is
+ * meant for the internet leads to it.
+ */
+function proxyOf(cluster: Cluster, user: User | null): Pick<Access, "proxy"> {
+  if (cluster.proxyUrl !== undefined) return { proxy: cluster.proxyUrl };
+  return user?.name === inClusterUser ? { proxy: false } : {};
+}
+
+/** What client-node calls the pod's service account. */
+const inClusterUser = "inClusterUser";

@@ -144,6 +144,17 @@ test("a broken connection is tried again quickly, without a listing and without 
   expect(slept).toEqual([75]);
 });
 
+test("something in between that cuts idle watches every 30 s is no failure", async () => {
+  let clock: ReturnType<typeof fakeClock> | undefined;
+  const cut = (): Error => {
+    if (clock !== undefined) clock.time += 30_000;
+    return noAnswer;
+  };
+  const { log, slept } = await play([page("5"), cut, cut, cut, cut], { onCall: (_, its) => (clock = its) });
+  expect(log).toEqual(["= ", "works"]);
+  expect(slept).toEqual([75, 75, 75, 75]);
+});
+
 test("while the server is away the last state stands, and it is asked every few seconds", async () => {
   const { log, asked, slept } = await play([
     page("5", "a"),

@@ -51,6 +51,9 @@ const longestAsked = 300_000;
 /** A watch that ended within this many milliseconds and brought nothing counts as a failure. */
 const tooShort = 1_000;
 
+/** Milliseconds after which a watch that is cut was a good one: something in between does not like idle connections. */
+const longEnough = 10_000;
+
 /**
  * Lists a collection and follows it until `signal` aborts; then it resolves. Survives whatever the API server does:
  * closing, silence (given up within 60 s), 410 (one new listing), 429 with Retry-After, errors (backoff with jitter,
@@ -67,7 +70,7 @@ export async function reflect<T extends KubeObject>(
   let version: string | undefined;
   let failures = 0;
   while (!signal.aborted) {
-    const began = clock.now();
+    let began: number | undefined;
     let moved = false;
     try {
       if (version === undefined) {
@@ -77,6 +80,7 @@ export async function reflect<T extends KubeObject>(
         version = listed.version;
         state.works();
       }
+      began = clock.now();
       for await (const event of watchFor(api, options, version, clock, signal)) {
         if (signal.aborted) return;
         if (event.type === "ERROR") throw errorOfEvent(event.object);
@@ -94,7 +98,8 @@ export async function reflect<T extends KubeObject>(
     } catch (error) {
       if (signal.aborted) return;
       const problem = error as Error;
-      failures++;
+      const lived = began === undefined || problem instanceof SilentWatch ? 0 : clock.now() - began;
+      failures = lived >= longEnough ? 1 : failures + 1;
       state.fails(problem, failures);
       if (mustList(problem, failures)) version = undefined;
       // An expired version is normal: the first time, list at once.

@@ -121,11 +121,12 @@ function over(keys: Credentials, server: string, namespace: string | undefined, 
 
 /** One request; a 401 makes the credentials be read anew and the request be sent once more. */
 async function send(keys: Credentials, server: string, call: Call): Promise<Response> {
-  const response = await attempt(await keys.access(), server, call);
+  const access = (): Promise<Access> => answered(server, call.signal, keys.access());
+  const response = await attempt(await access(), server, call);
   if (response.status !== 401) return response;
   await response.body?.cancel();
   keys.forget();
-  return attempt(await keys.access(), server, call);
+  return attempt(await access(), server, call);
 }
 
 const attempt = (access: Access, server: string, call: Call): Promise<Response> =>
