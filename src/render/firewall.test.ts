@@ -106,7 +106,7 @@ describe("the firewall's table", () => {
       		ip daddr 10.188.0.1 udp dport 20000-20063 reject with icmpx type port-unreachable
       		ip daddr 127.0.0.1 tcp dport 25000-25511 reject with tcp reset
       		ip6 daddr fd00::5 udp dport 25000-25063 reject with icmpx type port-unreachable
-      		meta nfproto ipv4 tcp dport 26000-26000 reject with tcp reset
+      		meta nfproto ipv4 tcp dport 26000 reject with tcp reset
       	}
       }
       "

@@ -1,5 +1,5 @@
 import type { Cidr } from "../model/addresses.ts";
-import { formatRange, hostsOf, ipv4FromNumber } from "../model/addresses.ts";
+import { formatRange, hostsOf, ipv4FromNumber, type PortRange } from "../model/addresses.ts";
 import type { Listener } from "../model/listeners.ts";
 import { withHash } from "../model/names.ts";
 import type { Block, FirewallBase } from "../model/firewall.ts";
@@ -101,7 +101,7 @@ function inputRules(base: FirewallBase): string[] {
 }
 
 function fromTunnel(base: FirewallBase, tunnel: Cidr): string[] {
-  const ports = [...new Set(base.openToPeers)].sort((a, b) => a - b);
+  const open = [...new Set(base.openToPeers)].sort((a, b) => a - b);
   return [
     "meta nfproto != ipv4 drop",
     `ip saddr != ${networkOf(tunnel)} drop`,
@@ -109,7 +109,7 @@ function fromTunnel(base: FirewallBase, tunnel: Cidr): string[] {
     `ip daddr != ${tunnel.address} drop`,
     "icmp type { echo-request, echo-reply, destination-unreachable, time-exceeded, parameter-problem } accept",
     `${notOpening} accept`,
-    ...(ports.length === 0 ? [] : [`tcp dport { ${ports.join(", ")} } accept`]),
+    ...(open.length === 0 ? [] : [`tcp dport { ${open.join(", ")} } accept`]),
     "ip saddr . meta l4proto . th dport @exports accept",
     "meta l4proto . th dport @open_exports accept",
     "meta l4proto tcp reject with tcp reset",
@@ -129,7 +129,7 @@ function closedPorts(base: FirewallBase): string[] {
     "ip saddr . meta l4proto . th dport @exports return",
     ...base.blocks.map(
       (block) =>
-        `${destination(block.address)} ${block.protocol} dport ${formatRange(block.range)} reject with ${
+        `${destination(block.address)} ${block.protocol} dport ${ports(block.range)} reject with ${
           block.protocol === "tcp" ? "tcp reset" : "icmpx type port-unreachable"
         }`,
     ),
@@ -146,7 +146,11 @@ function destination(address: string): string {
 const udpRanges = (base: FirewallBase): string[] =>
   base.blocks
     .filter((block: Block) => block.direction === "export" && block.protocol === "udp")
-    .map((block) => formatRange(block.range));
+    .map((block) => ports(block.range));
+
+/** nft takes a range of one port for an error. */
+const ports = (range: PortRange): string =>
+  range.from === range.to ? String(range.from) : formatRange(range);
 
 /** Quoted; nft would read a `*` at its end as a wildcard. */
 function device(base: FirewallBase): string {

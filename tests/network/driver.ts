@@ -39,10 +39,21 @@ const tunnel = wireguardTarget({
   runDir: "/run/wormhole",
   logger,
   run: counted,
-  onDown: () => void (desired && tunnel.apply(desired)),
+  onDown: () => void again(),
   ...(wireguardGo === undefined ? {} : { wireguardGo }),
 });
 const firewall = firewallTarget({ instance: name, logger, run: counted });
+
+/** As a role does: until it succeeds. */
+async function again(): Promise<void> {
+  if (desired === undefined) return;
+  try {
+    await tunnel.apply(desired);
+  } catch (error) {
+    logger.error("cannot apply", { error });
+    setTimeout(() => void again(), 200);
+  }
+}
 
 const peerOf = (plain: PlainPeer): TunnelPeer => ({ ...plain, presharedKey: new Secret(plain.presharedKey) });
 

@@ -105,6 +105,21 @@ describe("the WireGuard target", () => {
     await held.close();
   });
 
+  test("comes back on a hub that was down with its daemon, where the store says that clients were", async () => {
+    if ((await hub.facts()).implementation === "kernel") return;
+    const held = await hold(one.host, "10.188.0.1:7");
+    const last = (await hub.status()).find(({ publicKey }) => publicKey === one.keys.publicKey)?.endpoint;
+    await hub.kill();
+    for (const process of await hub.wireguardProcesses()) await hub.host.kill(process, "SIGKILL");
+    await eventually("the interface to go", async () => (await hub.wireguardProcesses()).length === 0);
+    await hub.start();
+    const peers = [one.peer({ endpoint: `${last?.host}:${last?.port}` }), two.peer()];
+    await hub.call("apply", hub.desired(peers, port));
+    await held.talks();
+    expect(await hub.host.must(["wg", "show", hub.interface, "persistent-keepalive"])).not.toContain("25");
+    await held.close();
+  });
+
   test("comes back on a client whose wireguard-go was killed", async () => {
     if ((await one.facts()).implementation === "kernel") return;
     const [process = 0] = await one.wireguardProcesses();
@@ -162,13 +177,15 @@ describe("the WireGuard target", () => {
 
   test("leaves a WireGuard interface with another key alone", async () => {
     await two.kill();
-    await two.host.must(["ip", "link", "set", two.interface, "alias", "another program's"]);
+    const mark = (text: string): Promise<string> =>
+      two.host.must(["ip", "link", "set", two.interface, "alias", text]);
     const before = await two.host.must(["wg", "show", two.interface, "dump"]);
     await two.start();
-    await refused(applyClient(two), "Cannot use interface wh-test: somebody else");
-    await two.host.must(["ip", "link", "set", two.interface, "alias", ""]);
     const stranger = { ...two.desired([]), privateKey: generateKeyPair().privateKey.reveal() };
-    await refused(two.call("apply", stranger), "another private key");
+    await mark("somebody's");
+    await refused(two.call("apply", stranger), "it is marked 'somebody's'");
+    await mark("");
+    await refused(two.call("apply", stranger), "it has another private key");
     const keyOf = (dump: string): string | undefined => dump.split("\t")[0];
     expect(keyOf(await two.host.must(["wg", "show", two.interface, "dump"]))).toBe(keyOf(before));
   });

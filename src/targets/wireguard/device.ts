@@ -26,6 +26,8 @@ export interface Device {
 
 /** Milliseconds between two looks whether the kernel's interface is still there. */
 const kernelWatch = 500;
+/** Milliseconds that a wireguard-go whose socket or interface is gone gets to end. It needs about 10. */
+const endPatience = 5_000;
 /** Milliseconds that another supervisor gets to bring the interface up before the caller hears of it. */
 const externalPatience = 10_000;
 
@@ -58,7 +60,7 @@ async function takeOver(
 ): Promise<Device | undefined> {
   const ours = link.alias === ownersMark(parts.runDir);
   const kernel = link.kind === "wireguard";
-  const control = kernel ? undefined : await connectControl(parts.interface);
+  const control = kernel ? undefined : await reach(parts, link);
   if (!kernel && control === undefined) {
     // A tun whose wireguard-go cannot be reached: useless, and ours to end only where we know that we started it.
     if (!ours && ourProcess(parts) === undefined) throw foreign(parts, link, "it is no WireGuard interface");
@@ -75,7 +77,8 @@ async function takeOver(
       return undefined;
     }
     parts.logger.info("took over the tunnel interface", { interface: link.name, peers: dump.peers.size });
-    const release = control === undefined ? watchKernel(link.name, onLost) : watchControl(control, onLost);
+    const release =
+      control === undefined ? watchKernel(link.name, onLost) : watchControl(parts, control, onLost);
     return { implementation: kernel ? "kernel" : "userspace", link, dump, release };
   } catch (error) {
     control?.destroy();
@@ -83,10 +86,16 @@ async function takeOver(
   }
 }
 
+/** A supervisor's wireguard-go makes its interface a moment before it listens; one of ours is up or it is not. */
+function reach(parts: DeviceParts, link: NetworkInterface): ReturnType<typeof connectControl> {
+  const external = parts.processes === "external" && link.kind === "tun";
+  return external ? waitForExternal(parts) : connectControl(parts.interface);
+}
+
 function refuseForeign(parts: DeviceParts, link: NetworkInterface, dump: Dump, privateKey: Secret): void {
+  if (dump.privateKey?.reveal() === privateKey.reveal()) return;
   if (link.alias !== undefined) throw foreign(parts, link, `it is marked '${link.alias}'`);
-  const unused = dump.privateKey === undefined && dump.peers.size === 0;
-  if (!unused && dump.privateKey?.reveal() !== privateKey.reveal())
+  if (dump.privateKey !== undefined || dump.peers.size > 0)
     throw foreign(parts, link, "it has another private key");
 }
 
@@ -102,7 +111,7 @@ async function create(parts: DeviceParts, onLost: () => void): Promise<Device> {
   if (parts.mode === "kernel") throw new TargetError(`Cannot create interface ${name}: ${kernel}`);
   const control =
     parts.processes === "managed" ? await startUserspace(parts, kernel) : await waitForExternal(parts);
-  return created(parts, "userspace", watchControl(control, onLost));
+  return created(parts, "userspace", watchControl(parts, control, onLost));
 }
 
 /** Undefined where the kernel made one, else why it did not. */
@@ -138,17 +147,32 @@ async function created(
 
 /** Removes interface and process. Only for what is ours. */
 export async function takeDown(parts: DeviceParts): Promise<void> {
-  if ((await readInterface(parts.interface, parts.run)) !== undefined) await parts.commands.deleteLink();
+  try {
+    if ((await readInterface(parts.interface, parts.run)) !== undefined) await parts.commands.deleteLink();
+  } catch (error) {
+    // It may have gone by itself meanwhile.
+    if ((await readInterface(parts.interface, parts.run)) !== undefined) throw error;
+  }
   // wireguard-go ends by itself when its interface is gone.
-  await endUserspace(parts, 5_000);
+  await endUserspace(parts, endPatience);
 }
 
-function watchControl(control: Awaited<ReturnType<typeof startUserspace>>, onLost: () => void): () => void {
+function watchControl(
+  parts: DeviceParts,
+  control: Awaited<ReturnType<typeof startUserspace>>,
+  onLost: () => void,
+): () => void {
+  let released = false;
+  const closed = async (): Promise<void> => {
+    // A process that ends closes its sockets a moment before its interface goes; who makes it anew must not meet it.
+    await appears(async () => ourProcess(parts) === undefined || undefined, endPatience);
+    if (!released) onLost();
+  };
   control.on("error", () => control.destroy());
-  control.once("close", onLost);
+  control.once("close", () => void closed());
   control.resume();
   return () => {
-    control.off("close", onLost);
+    released = true;
     control.destroy();
   };
 }

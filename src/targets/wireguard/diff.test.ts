@@ -12,7 +12,7 @@ const peer: TunnelPeer = { publicKey, presharedKey: new Secret("psk"), address: 
 const mapOf = <T>(value: T): ReadonlyMap<PublicKey, T> => new Map([[publicKey, value]]);
 const applied = (part: Partial<AppliedPeer> = {}): ReadonlyMap<PublicKey, AppliedPeer> =>
   mapOf({ settings: settingsOf(peer), ...part });
-const none: ReadonlyMap<PublicKey, never> = new Map();
+const none = new Map<PublicKey, never>();
 
 describe("the difference of peers", () => {
   test.each<[string, ReadonlyMap<PublicKey, AppliedPeer>, ReadonlyMap<PublicKey, TunnelPeer>, unknown]>([
