@@ -1,12 +1,10 @@
 import { afterAll, beforeAll, expect, test } from "bun:test";
-import { readFileSync } from "node:fs";
-import { join } from "node:path";
 import { createLab, type Lab } from "../support/lab.ts";
 import { fetchOn } from "../support/probes.ts";
 import { serve } from "../support/services.ts";
 import { Wormhole } from "../support/wormhole.ts";
 import { eventually, patience, startApiServer, type ApiServer } from "./support/apiserver.ts";
-import { reachFrom } from "./support/reach.ts";
+import { hostKubeconfig } from "./support/reach.ts";
 
 /*
  * A server and two clients on hosts of their own, each watching its namespace of one real API server. No pods run
@@ -54,32 +52,12 @@ async function startSide(side: Side): Promise<Wormhole> {
   const host = lab.host(side);
   await host.must(["ip", "addr", "add", `${clusterIp[side]}/32`, "dev", "lo"]);
   await serve(host, `http:80:hello from ${side}`);
-  const url = await reachFrom(host, new URL(api.url));
-  const file = (name: string): string => readFileSync(join(api.directory, name)).toString("base64");
-  const kubeconfig = {
-    apiVersion: "v1",
-    kind: "Config",
-    "current-context": "lab",
-    clusters: [
-      {
-        name: "lab",
-        cluster: { server: url, "certificate-authority-data": Buffer.from(api.ca).toString("base64") },
-      },
-    ],
-    users: [
-      {
-        name: "lab",
-        user: { "client-certificate-data": file("admin.crt"), "client-key-data": file("admin.key") },
-      },
-    ],
-    contexts: [{ name: "lab", context: { cluster: "lab", user: "lab", namespace: side } }],
-  };
-  host.write("/run/lab/kubeconfig", JSON.stringify(kubeconfig));
+  const kubeconfig = await hostKubeconfig(host, api, side);
   const role = side === "server" ? "server" : "client";
   return Wormhole.start(host, role, {
     name: side,
     psk,
-    kubeconfig: "/run/lab/kubeconfig",
+    kubeconfig,
     namespace: side,
     watchNamespaces: [side],
     application: `wormhole-${role}`,

@@ -99,11 +99,16 @@ export class Wormhole {
     renameSync(this.host.path(`${path}.new`), this.host.path(path));
   }
 
+  /** Starts the daemon and waits for nothing: for one that may have to wait for its turn to lead. */
+  async launch(): Promise<Child> {
+    if (this.#child !== undefined) this.#output += this.#child.output();
+    this.#child = await this.host.spawn([this.#program, this.role, "--config", `${this.#files}/config.yaml`]);
+    return this.#child;
+  }
+
   /** Starts the daemon, whose nginx and WireGuard may be running; resolves when it is in charge. */
   async restart(): Promise<void> {
-    if (this.#child !== undefined) this.#output += this.#child.output();
-    const child = await this.host.spawn([this.#program, this.role, "--config", `${this.#files}/config.yaml`]);
-    this.#child = child;
+    const child = await this.launch();
     let ended: number | undefined;
     void child.exited.then((code) => (ended = code));
     await eventually(`${this.role} on ${this.host.name} to answer`, async () => {
