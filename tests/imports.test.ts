@@ -21,7 +21,8 @@ const mayImport: Readonly<Record<string, readonly string[]>> = {
   store: ["system"],
   config: ["system", "protocol"],
   api: ["protocol", "config", "store", "system"],
-  kubernetes: ["config", "system"],
+  // The state in a Secret is a backend of the store; labels and names are what the plan says.
+  kubernetes: ["config", "system", "store", "plan"],
   sources: ["config", "system", "kubernetes"],
   targets: ["plan", "render", "system", "store", "config", "kubernetes"],
 };
@@ -118,7 +119,12 @@ describe("imports", () => {
   test("model, protocol, plan and render import nothing that reaches the world", () => {
     expect(
       violations(
-        (file, imported) => !pure.has(roomOf(file.path)) || inside(imported) || pureModules.has(imported),
+        (file, imported) =>
+          !pure.has(roomOf(file.path)) ||
+          inside(imported) ||
+          pureModules.has(imported) ||
+          // The njs script is a text to render, not code of this program.
+          imported === "render/route.njs.js",
       ),
     ).toEqual([]);
   });

@@ -96,6 +96,8 @@ async function setUp(spoke: Spoke, config: ClientConfig): Promise<void> {
       `Cannot use the server's tunnel network ${formatCidr(pairing.tunnel)}: this machine already has the route ${route}; set the server's tunnel to a network that neither side uses`,
     );
   await spoke.node.keeper.first();
+  // Upstreams inside the tunnel's network are refused, and only now it is known which that is.
+  spoke.node.source.recheck();
   spoke.node.reconciler.setTunnel(pairing.tunnel);
 }
 

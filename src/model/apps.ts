@@ -13,7 +13,7 @@ export interface LocalApp {
   readonly originalPort: Port;
   /** Who may see it; absent: everyone that it may go to. */
   readonly peers?: readonly PeerName[];
-  /** Where it was declared, for messages: `apps.yaml:7`, `Service shop/web`. */
+  /** Where it was declared, for messages: `apps.yaml`, `Service shop/web`. */
   readonly origin: string;
 }
 

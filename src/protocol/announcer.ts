@@ -1,7 +1,7 @@
 import type { AnnouncedApp } from "../model/apps.ts";
 import { sameAnnouncement } from "../model/apps.ts";
 import type { AppName, PeerName } from "../model/names.ts";
-import type { Catalog } from "../reconcile/exchange.ts";
+import type { Catalog } from "../model/exchange.ts";
 import { createSetDigest } from "./digest.ts";
 import { syncLimits, type MessageOf } from "./sync.ts";
 

@@ -1,7 +1,7 @@
 import { sameAnnouncement, type AnnouncedApp } from "../model/apps.ts";
 import type { AppName, PeerName } from "../model/names.ts";
 import { ok, refuse, type Result } from "../model/result.ts";
-import type { Inbox } from "../reconcile/exchange.ts";
+import type { Inbox } from "../model/exchange.ts";
 import { createSetDigest } from "./digest.ts";
 import { syncLimits, type MessageOf } from "./sync.ts";
 

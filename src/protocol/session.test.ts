@@ -3,7 +3,7 @@ import { parseIpv4, parsePort, parsePortRange } from "../model/addresses.ts";
 import { sameAnnouncement, type AnnouncedApp } from "../model/apps.ts";
 import { parseAppName, parsePeerName, type AppName, type PeerName } from "../model/names.ts";
 import { unwrap } from "../model/result.ts";
-import type { Catalog, Inbox } from "../reconcile/exchange.ts";
+import type { Catalog, Inbox } from "../model/exchange.ts";
 import { createBudget, receiveLimits, sendLimits } from "./budget.ts";
 import { createSession, tickMs, type Clock, type Session } from "./session.ts";
 import { closeCodes, syncLimits, type Sender } from "./sync.ts";

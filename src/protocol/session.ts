@@ -1,6 +1,6 @@
 import type { AppName, PeerName } from "../model/names.ts";
 import { describe, type Result } from "../model/result.ts";
-import type { Catalog, Inbox } from "../reconcile/exchange.ts";
+import type { Catalog, Inbox } from "../model/exchange.ts";
 import { createAnnouncer } from "./announcer.ts";
 import { costOf, type Budget } from "./budget.ts";
 import { createReceiver } from "./receiver.ts";

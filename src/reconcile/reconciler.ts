@@ -10,7 +10,7 @@ import type { Store, Transaction } from "../store/store.ts";
 import type { Logger } from "../system/log.ts";
 import type { Block, FirewallBase, FirewallTarget, ProxyTarget, ServiceTarget } from "../targets/target.ts";
 import type { Alarms } from "./alarms.ts";
-import type { Catalog } from "./exchange.ts";
+import type { Catalog } from "../model/exchange.ts";
 import type { Leases } from "./leases.ts";
 import { Wakeup } from "../system/wakeup.ts";
 import { World } from "./world.ts";

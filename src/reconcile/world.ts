@@ -3,7 +3,7 @@ import { remoteKey, sameAnnouncement } from "../model/apps.ts";
 import type { AppName, PeerName } from "../model/names.ts";
 import type { SourceDelta } from "../sources/source.ts";
 import type { Lease } from "../store/records.ts";
-import type { Inbox } from "./exchange.ts";
+import type { Inbox } from "../model/exchange.ts";
 
 /**
  * What is known: our own apps, and what each peer announced last. Remembers which entries changed since they were

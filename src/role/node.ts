@@ -5,7 +5,7 @@ import { Alarms } from "../reconcile/alarms.ts";
 import { defaultQuarantine, Leases } from "../reconcile/leases.ts";
 import { Reconciler } from "../reconcile/reconciler.ts";
 import { TunnelKeeper } from "../reconcile/tunnel.ts";
-import type { ResolvedSource } from "../sources/source.ts";
+import type { Resolver } from "../sources/resolver.ts";
 import type { Identity } from "../store/records.ts";
 import type { Store } from "../store/store.ts";
 import type { Logger } from "../system/log.ts";
@@ -25,7 +25,7 @@ export interface Node {
   readonly keeper: TunnelKeeper;
   readonly proxy: NginxTarget;
   readonly firewall: NftTarget;
-  readonly source: ResolvedSource;
+  readonly source: Resolver;
   readonly services?: ServiceTarget;
   readonly reconciler: Reconciler;
   /** Told how many milliseconds each cycle of the loop took. */
@@ -39,7 +39,7 @@ export interface NodeParts {
   readonly logger: Logger;
   readonly store: Store;
   readonly identity: Identity;
-  readonly source: ResolvedSource;
+  readonly source: Resolver;
   readonly services?: ServiceTarget;
   /** What the tunnel should be right now; undefined: none yet. */
   readonly desiredTunnel: () => Promise<TunnelDesired | undefined>;

@@ -10,8 +10,8 @@ import { combine } from "../sources/combine.ts";
 import { fileSource } from "../sources/file.ts";
 import { kubernetesSource } from "../sources/kubernetes/source.ts";
 import { upstreamPolicy } from "../sources/resolver-policy.ts";
-import { resolving } from "../sources/resolver.ts";
-import type { ResolvedSource, Source } from "../sources/source.ts";
+import { resolving, type Resolver } from "../sources/resolver.ts";
+import type { Source } from "../sources/source.ts";
 import { openStore } from "../store/open.ts";
 import { sqliteBackend } from "../store/sqlite.ts";
 import type { Store } from "../store/store.ts";
@@ -22,7 +22,7 @@ import { ownUpstreams } from "./upstreams.ts";
 
 /** What differs between a plain machine and a cluster: where apps come from, what is made of imports, what keeps state. */
 export interface Platform {
-  readonly source: ResolvedSource;
+  readonly source: Resolver;
   readonly services?: ServiceTarget;
   readonly platformEndpoint?: () => HostPort | undefined;
   openStore(): Promise<Store>;
@@ -44,7 +44,7 @@ export async function openPlatform(
 ): Promise<Platform> {
   const sources: Source[] = config.apps === undefined ? [] : [fileSource(config.apps, logger)];
   const onDisk = (): Promise<Store> => openStore(sqliteBackend(config.stateDir));
-  const finish = (all: readonly Source[]): ResolvedSource =>
+  const finish = (all: readonly Source[]): Resolver =>
     resolving(combine(all), {
       forbidden: upstreamPolicy(config.allowUpstreams, ownUpstreams(config, facts.tunnel)),
       logger,

@@ -7,7 +7,7 @@ import type { Result } from "../model/result.ts";
 import type { AppReport, PeerReport, StatusReport, TokenReport } from "../model/status.ts";
 import { createNode, type Node } from "../role/node.ts";
 import { appReports, peerReports, statusReport, type PeerView, type ReportParts } from "../role/report.ts";
-import type { ResolvedSource } from "../sources/source.ts";
+import type { Resolver } from "../sources/resolver.ts";
 import type { Identity } from "../store/records.ts";
 import type { Store } from "../store/store.ts";
 import type { Logger } from "../system/log.ts";
@@ -24,7 +24,7 @@ export interface HubParts {
   readonly logger: Logger;
   readonly store: Store;
   readonly identity: Identity;
-  readonly source: ResolvedSource;
+  readonly source: Resolver;
   readonly services?: ServiceTarget;
   /** What the platform says of where clients reach WireGuard, such as a LoadBalancer's address. */
   readonly platformEndpoint?: () => HostPort | undefined;

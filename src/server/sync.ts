@@ -5,7 +5,7 @@ import type { Peer } from "../model/peers.ts";
 import { createBudget, receiveLimits, sendLimits, type Budget } from "../protocol/budget.ts";
 import { createSession, pingIntervals, tickMs, type Clock, type Session } from "../protocol/session.ts";
 import { closeCodes, syncLimits } from "../protocol/sync.ts";
-import type { Catalog, Inbox } from "../reconcile/exchange.ts";
+import type { Catalog, Inbox } from "../model/exchange.ts";
 import type { Logger } from "../system/log.ts";
 
 /** A client answers a ping every second: without a word for this long it is gone. */

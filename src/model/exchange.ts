@@ -1,5 +1,5 @@
-import type { AnnouncedApp } from "../model/apps.ts";
-import type { AppName, PeerName } from "../model/names.ts";
+import type { AnnouncedApp } from "./apps.ts";
+import type { AppName, PeerName } from "./names.ts";
 
 /** What this side announces: live listeners only. Read by sync sessions. */
 export interface Catalog {
