@@ -72,7 +72,7 @@ describe("through the tunnel", () => {
     await fetchOn(server.host, `http://${ofClient.listener}/bytes/100000`);
     await udpEchoes(server.host, (await server.imported("dns", "client1")).listener);
     const packets = await capture.stop();
-    expect(packets.length).toBeGreaterThan(100);
+    expect(packets.length).toBeGreaterThan(20);
     expect(packets.filter((line) => !/\.51820[ :]/.test(line))).toEqual([]);
   });
 
@@ -89,6 +89,7 @@ describe("through the tunnel", () => {
     expect((await scan(client2.host, serverAddress, `${port}`)).open).toEqual([port]);
     server.setApps(appsOf("intranet"));
     await client2.withdrawn("secret");
+    await server.until("the end of the export", ({ apps }) => !apps.some((app) => app.name === "secret"));
   });
 });
 
@@ -201,7 +202,9 @@ describe("peers", () => {
     await server.until("the peer to be gone", ({ peers }) => !peers.some(({ name }) => name === "client2"));
     await client2.stop();
     await client2.restart();
-    await eventually("the client to be told", () => /revoked|barred|refused|401|403/i.test(client2.log));
+    await client2.until("the refusal", ({ refused }) =>
+      /removed|revoked|barred/.test(JSON.stringify(refused)),
+    );
     expect((await server.status()).peers.map(({ name }) => name)).toEqual(["client1"]);
   }, 120_000);
 });

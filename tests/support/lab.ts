@@ -120,7 +120,7 @@ export class Lab {
   async capture(filter = ""): Promise<Capture> {
     const file = join(this.directory, `capture-${(this.#captures += 1)}.pcap`);
     const tcpdump = await this.host("internet").spawn([
-      ...words(`tcpdump -i internet -n -U -Z root -w ${file}`),
+      ...words(`tcpdump -i internet -n --immediate-mode -U -Z root -w ${file}`),
       ...(filter === "" ? [] : [filter]),
     ]);
     await eventually("tcpdump to listen", () => tcpdump.output().includes("listening on"));

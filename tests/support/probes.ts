@@ -47,8 +47,13 @@ export class Held {
     });
   }
 
+  /** Waits until it is closed, or carries nothing any more. */
   async ended(): Promise<void> {
-    await eventually("a held connection to end", () => this.lost);
+    await eventually("a held connection to end", async () => {
+      const before = this.rounds;
+      await Bun.sleep(1000);
+      return this.lost || this.rounds === before;
+    });
   }
 
   close(): Promise<void> {
