@@ -69,6 +69,8 @@ export async function reflect<T extends KubeObject>(
   const state = stateOf(options);
   let version: string | undefined;
   let failures = 0;
+  /** Watches that this version was refused, one after the other. */
+  let refusals = 0;
   while (!signal.aborted) {
     let began: number | undefined;
     let moved = false;
@@ -78,6 +80,7 @@ export async function reflect<T extends KubeObject>(
         if (signal.aborted) return;
         options.onReplace(listed.items);
         version = listed.version;
+        refusals = 0;
         state.works();
       }
       began = clock.now();
@@ -88,11 +91,11 @@ export async function reflect<T extends KubeObject>(
         if (event.type !== "BOOKMARK") options.onEvent(event.type, object);
         version = object.metadata.resourceVersion ?? version;
         moved = true;
-        failures = 0;
+        failures = refusals = 0;
         state.works();
       }
       if (moved || clock.now() - began >= tooShort) {
-        failures = 0;
+        failures = refusals = 0;
         state.works();
       } else await pause(clock, ++failures, undefined, signal);
     } catch (error) {
@@ -101,7 +104,8 @@ export async function reflect<T extends KubeObject>(
       const lived = began === undefined || problem instanceof SilentWatch ? 0 : clock.now() - began;
       failures = lived >= longEnough ? 1 : failures + 1;
       state.fails(problem, failures);
-      if (mustList(problem, failures)) version = undefined;
+      if (problem instanceof KubeError && problem.status !== 429) refusals++;
+      if (mustList(problem, refusals)) version = undefined;
       // An expired version is normal: the first time, list at once.
       if (!isGone(problem) || failures > 1) await pause(clock, failures, problem, signal);
     }
@@ -138,10 +142,8 @@ function stateOf(options: Pick<ReflectOptions<KubeObject>, "path" | "onState" | 
  * True where what was missed cannot be learnt by watching on: the version is gone; bytes came that are no event; or
  * the server refuses this version again and again, as one does that was restored from an older backup.
  */
-const mustList = (problem: Error, failures: number): boolean =>
-  isGone(problem) ||
-  problem instanceof SyntaxError ||
-  (failures >= 3 && problem instanceof KubeError && problem.status !== 429);
+const mustList = (problem: Error, refusals: number): boolean =>
+  isGone(problem) || problem instanceof SyntaxError || refusals >= 3;
 
 const isGone = (error: Error): boolean =>
   error instanceof KubeError &&
