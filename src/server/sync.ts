@@ -2,11 +2,17 @@ import type { Server, ServerWebSocket } from "bun";
 import { parseIp, type Ipv4, type PortRange } from "../model/addresses.ts";
 import type { PeerName } from "../model/names.ts";
 import type { Peer } from "../model/peers.ts";
-import { createBudget, receiveLimits, sendLimits, type Budget } from "../protocol/budget.ts";
+import {
+  createBudget,
+  receiveLimits,
+  sendLimits,
+  type Budget,
+  type BudgetLimits,
+} from "../protocol/budget.ts";
 import { createSession, pingIntervals, tickMs, type Clock, type Session } from "../protocol/session.ts";
 import { closeCodes, syncLimits } from "../protocol/sync.ts";
 import type { Catalog, Inbox } from "../model/exchange.ts";
-import type { Logger } from "../system/log.ts";
+import type { Fields, Logger } from "../system/log.ts";
 
 /** A client answers a ping every second: without a word for this long it is gone. */
 const silence = 10_000;
@@ -59,7 +65,11 @@ interface Live {
   alive: boolean;
 }
 
+/** Lines about one peer: a peer that comes and goes in a loop must not fill a disk. */
+const logLimits: BudgetLimits = { burst: 30, perSecond: 0.5 };
+
 interface Budgets {
+  readonly logging: Budget;
   readonly sending: Budget;
   readonly receiving: Budget;
 }
@@ -75,10 +85,13 @@ export function startSyncServer(options: SyncServerOptions): SyncServer {
   const budgets = new Map<PeerName, Budgets>();
   const clock: Clock = { now: () => performance.now(), soon: (run) => void setTimeout(run, 0) };
 
+  const strangers = createBudget(logLimits, clock.now);
+
   const budgetsOf = (peer: PeerName): Budgets => {
     let found = budgets.get(peer);
     if (found === undefined) {
       found = {
+        logging: createBudget(logLimits, clock.now),
         sending: createBudget(sendLimits, clock.now),
         receiving: createBudget(receiveLimits, clock.now),
       };
@@ -87,11 +100,16 @@ export function startSyncServer(options: SyncServerOptions): SyncServer {
     return found;
   };
 
+  const note = (level: "info" | "warn", peer: PeerName, event: string, fields: Fields): void => {
+    if (budgetsOf(peer).logging.spend(1)) log[level](event, { peer, ...fields });
+  };
+
   const open = (socket: ServerWebSocket<Connection>): void => {
     const address = parseIp(socket.data.address);
     const peer = address.ok ? options.peerAt(address.value as Ipv4) : undefined;
     if (peer === undefined) {
-      log.warn("Turned away a sync connection from an unknown address", { address: socket.data.address });
+      if (strangers.spend(1))
+        log.warn("Turned away a sync connection from an unknown address", { address: socket.data.address });
       return closeSocket(
         socket,
         closeCodes.unknownPeer,
@@ -106,9 +124,10 @@ export function startSyncServer(options: SyncServerOptions): SyncServer {
   };
 
   const begin = (socket: ServerWebSocket<Connection>, peer: Pick<Peer, "name" | "address">): Live => {
+    const { sending, receiving } = budgetsOf(peer.name);
     const onAlive = (): void => {
       entry.alive = true;
-      log.info("Sync session established", { peer: peer.name, address: peer.address });
+      note("info", peer.name, "Sync session established", { address: peer.address });
       options.onChange?.(peer.name);
     };
     const session = createSession({
@@ -120,12 +139,14 @@ export function startSyncServer(options: SyncServerOptions): SyncServer {
         send: (text) => void socket.send(text),
         buffered: () => socket.getBufferedAmount(),
         close: (code, reason) => {
-          log.warn("Ended a sync session", { peer: peer.name, code, reason });
+          note("warn", peer.name, "Ended a sync session", { code, reason });
+          leave(entry);
           closeSocket(socket, code, reason);
         },
       },
       clock,
-      ...budgetsOf(peer.name),
+      sending,
+      receiving,
       syncInterval: options.syncInterval,
       pingInterval: pingIntervals.server,
       silence,
@@ -189,8 +210,7 @@ export function startSyncServer(options: SyncServerOptions): SyncServer {
       close: (socket, code, reason) => {
         const entry = socket.data.live;
         if (entry === undefined) return;
-        if (live.get(entry.peer) === entry)
-          log.info("Sync session ended", { peer: entry.peer, code, ...(reason === "" ? {} : { reason }) });
+        if (live.get(entry.peer) === entry) note("info", entry.peer, "Sync session ended", { code, reason });
         leave(entry);
       },
     },
