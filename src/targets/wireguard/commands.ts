@@ -64,12 +64,13 @@ export function commands(name: string, run: Run): Commands {
     },
     async setAddress(wanted, present) {
       const text = formatCidr(wanted);
+      const replace = ["ip", "address", "replace", text, "dev", name];
+      const stale = present.filter((cidr) => formatCidr(cidr) !== text && !cidr.address.includes(":"));
       // The new one first: sockets bound to an address that stays never lose it.
-      if (!present.some((cidr) => formatCidr(cidr) === text))
-        await execute(["ip", "address", "replace", text, "dev", name]);
-      for (const cidr of present)
-        if (formatCidr(cidr) !== text && !cidr.address.includes(":"))
-          await execute(["ip", "address", "del", formatCidr(cidr), "dev", name]);
+      if (!present.some((cidr) => formatCidr(cidr) === text)) await execute(replace);
+      for (const cidr of stale) await execute(["ip", "address", "del", formatCidr(cidr), "dev", name]);
+      // In one network the new address is the old one's secondary, and goes with it (ip-sysctl, promote_secondaries).
+      if (stale.length > 0) await execute(replace);
     },
     async setLink({ mtu, alias }) {
       const marks = alias === undefined ? [] : ["alias", alias];
