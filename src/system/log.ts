@@ -28,7 +28,7 @@ export interface LogOptions {
 }
 
 export function createLogger(options: LogOptions): Logger {
-  const terminal = Boolean(process.stderr.isTTY);
+  const terminal = process.stderr.isTTY;
   const text = options.format === "text" || (options.format === "auto" && terminal);
   const write = options.write ?? ((line: string) => void process.stderr.write(`${line}\n`));
   const lowest = order.indexOf(options.level);
