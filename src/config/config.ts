@@ -44,6 +44,8 @@ export interface CommonConfig {
 
   /** `managed`: this program starts and watches nginx and wireguard-go; `external`: s6 or systemd does. */
   readonly processes: "managed" | "external";
+  /** Where a supervisor of the daemontools family keeps its service directories; absent: nobody is asked. */
+  readonly serviceDir?: string;
   readonly logLevel: "debug" | "info" | "warn" | "error";
   readonly logFormat: "auto" | "json" | "text";
 

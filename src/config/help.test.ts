@@ -92,6 +92,10 @@ test("a server's help lists its settings and their defaults", () => {
       --processes managed|external
           managed: this program starts and watches nginx and wireguard-go; external: a supervisor does.
           Default: managed.
+      --service-dir DIR
+          With external processes: where s6 or runit keeps its service directories nginx and
+          wireguard-go, which are told to start when their configuration is written. Default: the
+          supervisor starts them unasked.
       --log-level debug|info|warn|error
           The lowest level that is logged. Default: info.
       --log-format auto|json|text
@@ -206,6 +210,10 @@ test("a client's help lists its settings and their defaults", () => {
       --processes managed|external
           managed: this program starts and watches nginx and wireguard-go; external: a supervisor does.
           Default: managed.
+      --service-dir DIR
+          With external processes: where s6 or runit keeps its service directories nginx and
+          wireguard-go, which are told to start when their configuration is written. Default: the
+          supervisor starts them unasked.
       --log-level debug|info|warn|error
           The lowest level that is logged. Default: info.
       --log-format auto|json|text

@@ -94,6 +94,7 @@ function assemble(
     ...optional("basicAuthUsername", values.basicAuthUsername),
     ...optional("basicAuthPassword", values.basicAuthPassword),
     processes,
+    ...optional("serviceDir", values.serviceDir && absolute(values.serviceDir, host)),
     logLevel,
     logFormat,
     kubernetes,

@@ -294,6 +294,14 @@ export const settings = {
     standard: "managed",
     help: "managed: this program starts and watches nginx and wireguard-go; external: a supervisor does.",
   }),
+  serviceDir: text({
+    group: "Processes and logs",
+    roles: both,
+    placeholder: "DIR",
+    parse: parsePath,
+    standardWords: "the supervisor starts them unasked",
+    help: "With external processes: where s6 or runit keeps its service directories nginx and wireguard-go, which are told to start when their configuration is written.",
+  }),
   logLevel: text({
     group: "Processes and logs",
     roles: both,

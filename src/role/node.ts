@@ -55,10 +55,12 @@ const firewallCheck = 10_000;
 export function createNode(parts: NodeParts, stop: AbortSignal): Node {
   const { config, logger, store } = parts;
   const alarms = new Alarms(logger);
+  const serviceDir = config.serviceDir === undefined ? {} : { serviceDir: config.serviceDir };
   const tunnel = wireguardTarget({
     interface: config.interface,
     mode: config.wireguard,
     processes: config.processes,
+    ...serviceDir,
     runDir: config.runDir,
     logger,
     onDown: () => void keeper.apply(),
@@ -67,6 +69,7 @@ export function createNode(parts: NodeParts, stop: AbortSignal): Node {
   const proxy = nginxTarget({
     runDir: config.runDir,
     processes: config.processes,
+    ...serviceDir,
     exportPorts: config.exportPorts,
     importPorts: config.importPorts,
     logger,

@@ -15,6 +15,8 @@ export interface SupervisedOptions {
   /** Open files that the master may have: it opens every listener. */
   readonly files: number;
   readonly logger: Logger;
+  /** Asks whoever else starts nginx to do so; false: not heard yet. */
+  readonly bringUp?: () => boolean;
 }
 
 /** Polls, for what sends no event, until `look` gives something or `limit` milliseconds are over. */
@@ -101,10 +103,19 @@ export class Supervised {
     return this.awaitMaster();
   }
 
-  /** Waits for a master that somebody starts. */
+  /** Waits for a master that somebody starts, or for what it says when it refuses to run. */
   async awaitMaster(): Promise<Verdict> {
-    const master = await until(() => this.master(), 10_000);
-    if (master !== undefined) return { kind: "running" };
+    const said: string[] = [];
+    let asked = false;
+    const verdict = await until((): Verdict | undefined => {
+      asked ||= this.#options.bringUp?.() ?? true;
+      if (this.master() !== undefined) return { kind: "running" };
+      said.push(...this.#log.take());
+      const told = verdictOf(said.flatMap((line) => parseLogLine(line) ?? []));
+      return told?.kind === "running" ? undefined : told;
+    }, 10_000);
+    this.#held.push(...said);
+    if (verdict !== undefined) return verdict;
     const { errorLog, config } = this.#options.paths;
     return {
       kind: "absent",

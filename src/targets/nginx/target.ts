@@ -12,6 +12,7 @@ import { unwrap } from "../../model/result.ts";
 import type { ProxyReport } from "../../model/status.ts";
 import { parseConfigPath, routeScript, type ConfigPath, type NginxSettings } from "../../render/nginx.ts";
 import type { Logger } from "../../system/log.ts";
+import { bringUp } from "../../system/service.ts";
 import { serially } from "../../system/serially.ts";
 import { TargetError, type Block, type ProxyDesired, type ProxyTarget } from "../target.ts";
 import { Binder, type Addresses, type Paths } from "./binder.ts";
@@ -33,6 +34,8 @@ export interface NginxOptions {
   readonly runDir: string;
   /** `managed`: started by us, and it outlives us. `external`: somebody else runs `nginx -e ERRORLOG -c CONF`. */
   readonly processes: "managed" | "external";
+  /** External: where the supervisor's service directory `nginx` is; absent: it is not asked. */
+  readonly serviceDir?: string;
   readonly exportPorts: PortRange;
   readonly importPorts: PortRange;
   readonly logger: Logger;
@@ -80,7 +83,9 @@ class Nginx implements NginxTarget {
     this.#paths = pathsIn(options.runDir);
     this.#routes = new RouteDirectory(this.#paths.routes);
     const files = fileLimit(options);
-    this.#process = new Supervised({ paths: this.#paths, files, logger: options.logger });
+    const { logger, serviceDir } = options;
+    const ask = serviceDir === undefined ? {} : { bringUp: () => bringUp(serviceDir, "nginx") };
+    this.#process = new Supervised({ paths: this.#paths, files, logger, ...ask });
   }
 
   get blocks(): readonly Block[] {

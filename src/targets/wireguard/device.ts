@@ -1,8 +1,10 @@
-import { existsSync } from "node:fs";
+import { existsSync, mkdirSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
 import type { Secret } from "../../model/secrets.ts";
 import type { Dump } from "../../render/wireguard.ts";
 import type { Logger } from "../../system/log.ts";
 import { readInterface, type NetworkInterface } from "../../system/netlink.ts";
+import { bringUp } from "../../system/service.ts";
 import { TargetError } from "../target.ts";
 import type { Commands } from "./commands.ts";
 import { appears, connectControl } from "./control-socket.ts";
@@ -11,6 +13,7 @@ import { endUserspace, ourProcess, startUserspace, type UserspaceParts } from ".
 export interface DeviceParts extends UserspaceParts {
   readonly mode: "auto" | "kernel" | "userspace";
   readonly processes: "managed" | "external";
+  readonly serviceDir?: string;
   readonly commands: Commands;
   readonly logger: Logger;
 }
@@ -120,11 +123,18 @@ async function addKernel(parts: DeviceParts): Promise<string | undefined> {
   return ran.code === 0 ? undefined : `the kernel's WireGuard cannot be used (${ran.stderr.trim()})`;
 }
 
+/** Asks the supervisor for a wireguard-go, once it listens; which interface it is to make is in a file of runDir. */
 async function waitForExternal(parts: DeviceParts): ReturnType<typeof startUserspace> {
-  const control = await appears(
-    async () => (await readInterface(parts.interface, parts.run)) && (await connectControl(parts.interface)),
-    externalPatience,
-  );
+  const { interface: name, runDir, run, serviceDir } = parts;
+  let asked = serviceDir === undefined;
+  if (!asked) {
+    mkdirSync(runDir, { recursive: true, mode: 0o700 });
+    writeFileSync(join(runDir, "wireguard-go.interface"), name);
+  }
+  const control = await appears(async () => {
+    asked ||= bringUp(serviceDir!, "wireguard-go");
+    return (await readInterface(name, run)) && (await connectControl(name));
+  }, externalPatience);
   if (control !== undefined) return control;
   throw new TargetError(
     `Cannot use interface ${parts.interface}: its supervisor has not brought it up for ${externalPatience} ms; look at wireguard-go's log`,

@@ -28,6 +28,8 @@ export interface WireguardOptions {
   readonly mode: "auto" | "kernel" | "userspace";
   /** `managed`: wireguard-go is started and watched here; `external`: a supervisor brings the interface up. */
   readonly processes: "managed" | "external";
+  /** External: where the supervisor's service directory `wireguard-go` is; absent: it is not asked. */
+  readonly serviceDir?: string;
   /** For wireguard-go's log and pid; also names the owner of the interface. */
   readonly runDir: string;
   readonly logger: Logger;
