@@ -1,9 +1,10 @@
+import { setTimeout as rested } from "node:timers/promises";
 import { formatSocket, type SocketAddress } from "../model/addresses.ts";
 import type { PeerName } from "../model/names.ts";
 import { createBudget, receiveLimits, sendLimits } from "../protocol/budget.ts";
 import { createSession, pingIntervals, tickMs, type Clock, type Session } from "../protocol/session.ts";
 import { closeCodes, type Sender } from "../protocol/sync.ts";
-import type { Catalog, Inbox } from "../reconcile/exchange.ts";
+import type { Catalog, Inbox } from "../model/exchange.ts";
 import type { Logger } from "../system/log.ts";
 
 /** Milliseconds. */
@@ -200,7 +201,8 @@ export function openLink(options: LinkOptions): Link {
     const rest = clock.now() - lastLost < timing.lost ? timing.pause[1] : 0;
     void callOut("lost", async () => {
       await options.onLost(reason);
-      await pauseFor(rest, signal);
+      // Rejects where the link ends meanwhile, which nobody needs to hear of.
+      if (rest > 0) await rested(rest, undefined, { signal }).catch(() => undefined);
     });
   };
 
@@ -263,18 +265,4 @@ function closeSocket(socket: WebSocket, code: number, reason: string): void {
   if (!polite) return socket.terminate();
   socket.close(code >= 3000 ? code : 1000, Buffer.from(reason).subarray(0, 120).toString());
   setTimeout(() => socket.terminate(), closingTime).unref();
-}
-
-function pauseFor(ms: number, signal: AbortSignal): Promise<void> {
-  const { promise, resolve } = Promise.withResolvers<void>();
-  const timer = setTimeout(resolve, ms);
-  signal.addEventListener(
-    "abort",
-    () => {
-      clearTimeout(timer);
-      resolve();
-    },
-    { once: true },
-  );
-  return promise;
 }

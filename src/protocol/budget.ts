@@ -14,8 +14,8 @@ export interface BudgetLimits {
 }
 
 /**
- * What a side allows itself. Changes beyond it wait and travel together, so that nothing is lost by it: 400 single
- * changes, or four lists of 5,000 apps, at once.
+ * What a side allows itself. Changes beyond it wait and travel together, so that nothing is lost by it: 3,000
+ * single changes, or four lists of 5,000 apps, at once, and then 190 single changes a second.
  */
 export const sendLimits: BudgetLimits = { burst: 400, perSecond: 25 };
 
@@ -25,8 +25,11 @@ export const sendLimits: BudgetLimits = { burst: 400, perSecond: 25 };
  */
 export const receiveLimits: BudgetLimits = { burst: 2000, perSecond: 50 };
 
-/** One point a message and one for every 5,000 characters: about 50 apps. */
-export const costOf = (text: string): number => 1 + text.length / 5000;
+/** What any message costs, however short. */
+export const messageCost = 0.1;
+
+/** And one point for every 5,000 characters: about 50 apps. A change of one app costs 0.13. */
+export const costOf = (text: string): number => messageCost + text.length / 5000;
 
 /** `now` gives milliseconds of a clock that never goes back. */
 export function createBudget(limits: BudgetLimits, now: () => number): Budget {

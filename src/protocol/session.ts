@@ -2,7 +2,7 @@ import type { AppName, PeerName } from "../model/names.ts";
 import { describe, type Result } from "../model/result.ts";
 import type { Catalog, Inbox } from "../model/exchange.ts";
 import { createAnnouncer } from "./announcer.ts";
-import { costOf, type Budget } from "./budget.ts";
+import { costOf, messageCost, type Budget } from "./budget.ts";
 import { createReceiver } from "./receiver.ts";
 import {
   closeCodes,
@@ -131,12 +131,12 @@ export function createSession(options: SessionOptions): Session {
     flushing = false;
     if (ended || congested()) return;
     if (listDue) {
-      if (clock.now() - lastList < tickMs || !options.sending.spend(1)) return;
+      if (clock.now() - lastList < tickMs || !options.sending.spend(messageCost)) return;
       listDue = false;
       lastList = clock.now();
       dirty.clear();
       sendCharged(announcer.list());
-    } else if (dirty.size > 0 && options.sending.spend(1)) {
+    } else if (dirty.size > 0 && options.sending.spend(messageCost)) {
       const delta = announcer.delta(dirty);
       dirty.clear();
       if (delta !== undefined) sendCharged(delta);
@@ -144,7 +144,7 @@ export function createSession(options: SessionOptions): Session {
   };
   const sendCharged = (message: MessageOf<"apps" | "delta">): void => {
     const text = encode(message);
-    options.sending.spend(costOf(text) - 1);
+    options.sending.spend(costOf(text) - messageCost);
     transport.send(text);
   };
   const flushSoon = (): void => {
