@@ -72,6 +72,8 @@ export interface KubernetesConfig {
 export interface ServerConfig extends CommonConfig {
   readonly role: "server";
   readonly pairingAddress: ListenAt;
+  /** Base URL that tokens send clients to; absent: the endpoint's host and the pairing port. */
+  readonly publicUrl?: string;
   readonly syncPort: Port;
   /** The server's own tunnel address and the network that clients get theirs from. Default 10.188.0.1/24. */
   readonly tunnel: Cidr & { readonly address: Ipv4 };

@@ -34,6 +34,9 @@ test("a server's help lists its settings and their defaults", () => {
           Proxies in front of the pairing address whose X-Forwarded-For counts. Default: none.
       --psk-pairing
           Let clients pair by PSK. False: by tokens and as known peers alone. Default: true.
+      --public-url URL
+          Where clients reach the pairing address from outside, for tokens: needed behind a TLS proxy.
+          Default: the endpoint's host and the pairing port.
       --psk-file FILE, or WORMHOLE_PSK
           The key that server and clients share for pairing; 16 to 512 characters. Default: on a server:
           made at the first start and kept in its state.

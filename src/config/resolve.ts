@@ -111,6 +111,7 @@ function serverConfig(common: CommonConfig, values: Values, syncInterval: number
     ...common,
     role: "server",
     pairingAddress: given.pairingAddress,
+    ...optional("publicUrl", values.publicUrl),
     syncPort: given.syncPort,
     tunnel: given.tunnel,
     ...optional("endpoint", values.endpoint),

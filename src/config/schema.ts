@@ -117,6 +117,14 @@ export const settings = {
     standard: "true",
     help: "Let clients pair by PSK. False: by tokens and as known peers alone.",
   }),
+  publicUrl: text({
+    group: "Pairing and syncing",
+    roles: server,
+    placeholder: "URL",
+    parse: parseServerUrl,
+    standardWords: "the endpoint's host and the pairing port",
+    help: "Where clients reach the pairing address from outside, for tokens: needed behind a TLS proxy.",
+  }),
   server: text({
     group: "Pairing and syncing",
     roles: client,

@@ -167,6 +167,8 @@ export class Hub implements Control {
 
   /** Where tokens send their holder; undefined where this server knows no address of its own. */
   #pairingUrl(): string | undefined {
+    const { publicUrl } = this.#parts.config;
+    if (publicUrl !== undefined) return publicUrl;
     const host = this.#endpoint()?.host;
     if (host === undefined) return undefined;
     return `http://${host.includes(":") ? `[${host}]` : host}:${this.#parts.config.pairingAddress.port}`;
