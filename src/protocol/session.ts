@@ -20,7 +20,7 @@ export const tickMs = 1000;
 /**
  * Milliseconds between two pings, in which each side also measures the round trip. The server keeps idle sessions
  * alive: it pings all clients in one go and their answers come together, which wakes it far less often than a hundred
- * clients that each ping when they like (0.3 % of a core against 1.2 %).
+ * clients that each ping when they like (0.75 % of a core against 1.6 %, seen on two cores).
  */
 export const pingIntervals = { server: 1000, client: 5000 } as const;
 
