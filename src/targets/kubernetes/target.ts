@@ -205,7 +205,7 @@ class Names {
 
 function explain(error: Error, verbs: string, resource: string): string {
   if (error instanceof KubeError && error.status === 403)
-    return `missing permission: ${verbs} ${resource} (docs/security.md lists what the role needs)`;
+    return `missing permission: ${verbs} ${resource} (docs/security.md lists what it needs)`;
   return error.message;
 }
 
