@@ -171,6 +171,7 @@ async function keepLinked(
     const pairing = spoke.pairing();
     if (pairing === undefined) return;
     const changed = new AbortController();
+    const tunnelLife = watchTunnel(spoke, pairing);
     spoke.link = openLink({
       server: { address: pairing.server.address, port: pairing.syncPort },
       own: config.name,
@@ -178,20 +179,42 @@ async function keepLinked(
       catalog: spoke.node.reconciler.catalog,
       inbox: spoke.node.reconciler.world,
       syncInterval: config.syncInterval,
+      onState: (state) => {
+        if (state === "unreachable") void tunnelLife.sample();
+      },
       onSilence: async () => {
         const peer = spoke.tunnelPeer();
-        if (peer !== undefined) await spoke.node.tunnel.reconnect(peer);
+        // Where the tunnel itself brings something, it is the server's daemon that is away: leave the tunnel alone.
+        if (peer === undefined || (await tunnelLife.sample())) return;
+        await spoke.node.tunnel.reconnect(peer);
       },
-      onLost: async () => {
+      onLost: async (reason) => {
         // One attempt: where it fails, the link keeps trying the tunnel too and comes back here.
-        await pairOnce(spoke, client, config, logger, signal);
-        if (!samePairing(pairing, spoke.pairing())) changed.abort();
+        const problem = await pairOnce(spoke, client, config, logger, signal);
+        if (!samePairing(pairing, spoke.pairing())) return changed.abort();
+        const peer = spoke.tunnelPeer();
+        // The server answers outside the tunnel and not inside it.
+        if (problem === undefined && reason === "silent" && peer !== undefined)
+          await spoke.node.tunnel.reconnect(peer);
       },
       log: logger,
       signal: AbortSignal.any([signal, changed.signal]),
     });
     await spoke.link.done;
   }
+}
+
+/** Tells whether anything arrived through the tunnel since it was asked before. */
+function watchTunnel(spoke: Spoke, pairing: Pairing): { sample(): Promise<boolean> } {
+  let heard: number | undefined;
+  return {
+    async sample() {
+      const before = heard;
+      const all = await spoke.node.tunnel.status().catch(() => []);
+      heard = all.find(({ publicKey }) => publicKey === pairing.server.publicKey)?.receivedBytes;
+      return before !== undefined && heard !== undefined && heard > before;
+    },
+  };
 }
 
 /** The server's range is its own business; that the address is the server's is checked. */
