@@ -10,11 +10,12 @@ import {
   eventually,
   exportPorts,
   greeting,
+  hasIpv6,
   importPorts,
   kinds,
   live,
   ownAddress,
-  patience,
+  limit,
   port,
   rig,
   withdraw,
@@ -43,7 +44,7 @@ describe("routes", () => {
       open.end();
       expect(at.target.report()).toMatchObject({ running: true, reloads: 0, liveListeners: 0 });
     },
-    patience,
+    limit,
   );
 
   test(
@@ -60,7 +61,7 @@ describe("routes", () => {
       await at.target.apply(add(routes([stranger, unwrap(parseIp("127.0.0.1")) as Ipv4])));
       expect(await greeting(at.exportAddress, exported)).toBe("hello.");
     },
-    patience,
+    limit,
   );
 
   test(
@@ -74,10 +75,10 @@ describe("routes", () => {
       for (let i = 0; i < 60 && seen.size < 2; i++) seen.add(await greeting(at.importAddress, imported));
       expect(seen).toEqual(new Set(["one.", "two."]));
     },
-    patience,
+    limit,
   );
 
-  test(
+  test.skipIf(!hasIpv6)(
     "reach an upstream by IPv6",
     async () => {
       await using at = rig();
@@ -85,10 +86,10 @@ describe("routes", () => {
       await at.target.reset(at.desired, live(at.route(imported, [server])));
       expect(await greeting(at.importAddress, imported)).toBe("six.");
     },
-    patience,
+    limit,
   );
 
-  test(
+  test.skipIf(!hasIpv6)(
     "are bound by IPv6 where an import address is one",
     async () => {
       await using at = rig({
@@ -99,7 +100,7 @@ describe("routes", () => {
       await at.target.reset({ importAddresses: ["::1"] }, live(at.route(first, [server])));
       expect(await greeting("::1", first)).toBe("hello.");
     },
-    patience,
+    limit,
   );
 
   test(
@@ -131,7 +132,7 @@ describe("routes", () => {
       client.close();
       upstream.close();
     },
-    patience,
+    limit,
   );
 
   test(
@@ -154,7 +155,7 @@ describe("routes", () => {
       expect(at.target.report().reloads).toBe(0);
       expect(readdirSync(join(at.directory, "routes"))).toEqual([`tcp-${imported}`]);
     },
-    patience,
+    limit,
   );
 
   test(
@@ -169,7 +170,7 @@ describe("routes", () => {
       await Promise.all(clients.map((client, i) => client.echoes(`number ${i}`)));
       for (const client of clients) client.end();
     },
-    patience,
+    limit,
   );
 });
 
@@ -181,7 +182,7 @@ describe("ports", () => {
       await at.target.reset({ importAddresses: [] }, live());
       expect(at.target.report()).toMatchObject({ running: true, blocks: [] });
     },
-    patience,
+    limit,
   );
 
   test(
@@ -208,7 +209,7 @@ describe("ports", () => {
       expect(at.target.foreignPorts().size).toBe(0);
       expect(kinds(at.target, "import", "tcp")).toEqual([`${imported}-${imported + 511}`]);
     },
-    patience,
+    limit,
   );
 
   test.skipIf(Bun.which("python3") === null)(
@@ -232,7 +233,7 @@ s=socket.socket(); s.bind(("${at.importAddress}",${imported + 3})); print("bound
       await holder.stdin.end();
       await holder.exited;
     },
-    patience,
+    limit,
   );
 
   test(
@@ -261,7 +262,7 @@ s=socket.socket(); s.bind(("${at.importAddress}",${imported + 3})); print("bound
       expect(at.target.report().reloads).toBe(reloads);
       expect(at.target.blocks).toBe(grown);
     },
-    patience,
+    limit,
   );
 });
 
@@ -286,7 +287,7 @@ describe("nginx", () => {
       open.end();
       expect(await greeting(at.importAddress, imported + 1)).toBeUndefined();
     },
-    patience,
+    limit,
   );
 
   test(
@@ -312,7 +313,7 @@ describe("nginx", () => {
       await open.echoes("after");
       open.end();
     },
-    patience,
+    limit,
   );
 
   test(
@@ -327,7 +328,7 @@ describe("nginx", () => {
       expect(await at.workers()).not.toContain(victim);
       expect(await greeting(at.importAddress, imported)).toBe("hello.");
     },
-    patience,
+    limit,
   );
 
   test(
@@ -347,7 +348,7 @@ describe("nginx", () => {
       await at.target.reset(at.desired, live(at.route(imported, [server])));
       expect(await greeting(at.importAddress, imported)).toBe("hello.");
     },
-    patience,
+    limit,
   );
 
   test(
@@ -376,7 +377,7 @@ describe("nginx", () => {
       nginx.kill("SIGTERM");
       await nginx.exited;
     },
-    patience,
+    limit,
   );
 
   test(
@@ -396,7 +397,7 @@ describe("nginx", () => {
       expect(other.target.report().running).toBe(true);
       expect(await other.workers()).toHaveLength(2);
     },
-    patience,
+    limit,
   );
 
   test(
@@ -410,7 +411,7 @@ describe("nginx", () => {
       expect(workers.filter((pid) => isAlive(pid))).toEqual([]);
       expect(at.target.blocks).toEqual([]);
     },
-    patience,
+    limit,
   );
 });
 

@@ -1,5 +1,5 @@
-import { chmodSync, mkdtempSync, readFileSync, rmSync } from "node:fs";
-import { tmpdir } from "node:os";
+import { chmodSync, existsSync, mkdtempSync, readFileSync, rmSync } from "node:fs";
+import { networkInterfaces, tmpdir } from "node:os";
 import { join } from "node:path";
 import type { Socket } from "bun";
 import { parseIp, parsePort, type Ipv4, type Port, type SocketAddress } from "../../src/model/addresses.ts";
@@ -13,6 +13,15 @@ import { nginxTarget, type NginxOptions, type NginxTarget } from "../../src/targ
 
 /** Generous: the machine may be slow, and what is awaited ends the wait. */
 export const patience = 30_000;
+/** A whole test may have several waits. */
+export const limit = 120_000;
+
+/** In memory, as routes are meant to be: on a busy disk a rename may take milliseconds. */
+const temporary = existsSync("/dev/shm") ? "/dev/shm" : tmpdir();
+
+export const hasIpv6 = Object.values(networkInterfaces()).some((all) =>
+  all?.some(({ address }) => address === "::1"),
+);
 
 /** An address of this process's own in 127.0.0.0/8, so that tests that run at once never meet on a port. */
 const own = (index: number): Ipv4 =>
@@ -46,7 +55,7 @@ export interface Rig {
 }
 
 export function rig(options: Partial<NginxOptions> = {}): Rig {
-  const runDir = mkdtempSync(join(tmpdir(), "wormhole-nginx-"));
+  const runDir = mkdtempSync(join(temporary, "wormhole-nginx-"));
   chmodSync(runDir, 0o755);
   const directory = join(runDir, "nginx");
   const targets: NginxTarget[] = [];
