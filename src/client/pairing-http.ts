@@ -1,6 +1,7 @@
 import { quote, type Refusal } from "../model/result.ts";
 import { maxAnswerBytes, parseHello, parseObject, type Hello } from "../protocol/pairing.ts";
 import { readAtMost } from "../protocol/pairing-body.ts";
+import { freshFetch } from "./fresh-fetch.ts";
 
 export type Fetch = (url: URL, init: RequestInit) => Promise<Response>;
 
@@ -68,7 +69,7 @@ async function send(options: Options, init: RequestInit): Promise<Reply | Failur
   const timeout = AbortSignal.timeout(timeoutMs);
   const signal = options.signal === undefined ? timeout : AbortSignal.any([options.signal, timeout]);
   try {
-    const response = await (options.fetch ?? fetch)(url, { ...init, redirect: "manual", signal });
+    const response = await (options.fetch ?? freshFetch)(url, { ...init, redirect: "manual", signal });
     const bytes = await readAtMost(response.body, maxAnswerBytes);
     const parsed = bytes === undefined ? undefined : parseObject(bytes);
     return {

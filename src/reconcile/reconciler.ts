@@ -252,7 +252,9 @@ export class Reconciler {
     if (!port.ok) {
       const origin = this.world.exports.get(lease.app)?.origin;
       const name = lease.direction === "export" && origin !== undefined ? origin : `app "${subject}"`;
-      this.#refused.set(subject, { ...port.refusal, subject: name });
+      const { subject: range, rule } = port.refusal;
+      const why = `app "${lease.app}" finds no port: ${range} ${rule}`;
+      this.#refused.set(subject, { ...port.refusal, subject: name, rule: why });
       again();
       this.#wakeup.wakeIn(refusedAgainAfter);
     }

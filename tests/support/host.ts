@@ -170,4 +170,8 @@ export class Host {
     }
     await this.#holder.exited;
   }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.close();
+  }
 }

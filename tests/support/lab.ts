@@ -28,6 +28,7 @@ export class Lab {
   /** Host -> the bridge's port that it hangs on. */
   readonly #ports = new Map<string, string>();
   #captures = 0;
+  #names: Readonly<Record<string, string>> = {};
 
   private constructor(keep: boolean) {
     this.directory = mkdtempSync(join(tmpdir(), "wormhole-lab-"));
@@ -41,18 +42,24 @@ export class Lab {
       const sites = Object.entries(options.sites ?? {});
       await Promise.all([
         lab.#start("internet", ""),
-        ...names.map((name, index) => lab.#start(name, `203.0.113.${11 + index}`)),
         ...sites.map(([member], index) => lab.#start(member, `10.99.${1 + index}.2`)),
       ]);
       await lab.host("internet").must(["ip", "link", "add", "internet", "up", "type", "bridge"]);
-      for (const name of names) await lab.#plug(lab.host(name));
+      for (const name of names) await lab.add(name);
       for (const [member, host] of sites) await lab.#settle(lab.host(host), lab.host(member));
-      lab.setNames({});
       return lab;
     } catch (error) {
       await lab.close();
       throw error;
     }
+  }
+
+  /** Another host on the internet. It may be closed before the lab is. */
+  async add(name: string): Promise<Host> {
+    await this.#start(name, `203.0.113.${11 + this.#ports.size}`);
+    await this.#plug(this.host(name));
+    this.setNames(this.#names);
+    return this.host(name);
   }
 
   async #start(name: string, address: string): Promise<void> {
@@ -89,6 +96,7 @@ export class Lab {
 
   /** What every /etc/hosts says on top of the hosts' own names; a name given here wins over a host's. */
   setNames(names: Readonly<Record<string, string>>): void {
+    this.#names = names;
     const own = Object.fromEntries(this.hosts.map((host) => [host.name, host.address]));
     const lines = Object.entries({ ...own, ...names })
       .filter(([, at]) => at !== "")
