@@ -129,17 +129,18 @@ const conflict = (name: PeerName, rule: string, remedy: string): EnrolmentOutcom
 });
 
 function findBar(transaction: Transaction, name: PeerName, publicKey: PublicKey): Refusal | undefined {
-  if (transaction.get("bar", barKey("key", publicKey)) !== undefined)
-    return {
-      subject: `peer ${quote(name)}`,
-      rule: "its key was removed from the server",
-      remedy: "let the client make a new key (a new state directory) and pair again",
-    };
+  // The name first: where both are barred, a new key would be of no use.
   if (transaction.get("bar", barKey("name", name)) !== undefined)
     return {
       subject: `peer ${quote(name)}`,
       rule: "its name was revoked on the server",
       remedy: "give the client another name",
+    };
+  if (transaction.get("bar", barKey("key", publicKey)) !== undefined)
+    return {
+      subject: `peer ${quote(name)}`,
+      rule: "its key was removed from the server",
+      remedy: "let the client make a new key (a new state directory) and pair again",
     };
   return undefined;
 }

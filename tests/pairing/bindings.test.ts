@@ -146,7 +146,10 @@ test("a revoked peer's key and name are barred, its tokens end, and the notice s
   await paired(world, { keys });
   const { notice } = unwrap(await world.enrolment.revoke("client1"));
   expect(notice).toContain("wormhole psk rotate");
-  expect(await attempt(world, { keys })).toBe(403);
+  const refused = await post(world, (await forge(world, { keys })).body);
+  expect(refused.status).toBe(403);
+  // Not the key's rule, whose remedy is a new key: that would not help.
+  expect(await refused.json()).toMatchObject({ rule: "its name was revoked on the server" });
   expect(await attempt(world, {})).toBe(403);
   expect(await attempt(world, unused.forgery)).toBe(401);
   expect(await attempt(world, { name: "client2" })).toBe(200);
