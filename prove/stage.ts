@@ -1,0 +1,155 @@
+import { appsOf, createSites, startClient, startServer, type Sites } from "../tests/e2e/site.ts";
+import type { Lab } from "../tests/support/lab.ts";
+import { eventually } from "../tests/support/process.ts";
+import type { Settings, Wormhole } from "../tests/support/wormhole.ts";
+import type { Notes } from "./report.ts";
+import { Flow, Holdings, type FlowResult, type Holding } from "./traffic.ts";
+
+export const daemonOf = (role: string): RegExp => new RegExp(`wormhole ${role} `);
+export const nginxOrWireguard = /nginx: (master|worker)|wireguard-go/;
+/** Unix milliseconds. */
+export const now = (): number => performance.timeOrigin + performance.now();
+
+export interface StageOptions {
+  /** Of both roles, and of the server alone. */
+  readonly settings?: Settings;
+  readonly server?: Settings;
+  /** Before anything starts. */
+  readonly prepare?: (lab: Lab) => Promise<void>;
+  /** Held connections in each direction. */
+  readonly held?: number;
+}
+
+/** A server and two clients, with traffic through every tunnel in both directions. */
+export class Stage {
+  readonly sites: Sites;
+  readonly #flows: readonly Flow[];
+  readonly #held: readonly Holdings[];
+
+  private constructor(sites: Sites, flows: readonly Flow[], held: readonly Holdings[]) {
+    this.sites = sites;
+    this.#flows = flows;
+    this.#held = held;
+  }
+
+  static async open(options: StageOptions = {}): Promise<Stage> {
+    const lab = await createSites();
+    try {
+      await options.prepare?.(lab);
+      const settings = { wireguard: "userspace", ...options.settings };
+      const server = await startServer(lab, { ...settings, ...options.server });
+      const [client1, client2] = await Promise.all([
+        startClient(lab, "client1", settings, appsOf("shop")),
+        startClient(lab, "client2", settings, appsOf("office")),
+      ]);
+      await Promise.all([server.connected("client1"), server.connected("client2")]);
+      const flows = await Promise.all([
+        flowTo(server, "client1", "shop"),
+        flowTo(server, "client2", "office"),
+        flowTo(client1, "server", "intranet"),
+        flowTo(client2, "server", "intranet"),
+      ]);
+      const held = await Promise.all(
+        [heldTo(server, "client1"), heldTo(client1, "server")].map((make) => make(options.held ?? 20)),
+      );
+      const stage = new Stage({ lab, server, client1, client2 }, flows, held);
+      await stage.settled();
+      return stage;
+    } catch (error) {
+      await lab.close();
+      throw error;
+    }
+  }
+
+  /** Waits until each flow is answered, and no request since was not. */
+  async settled(): Promise<void> {
+    await eventually(
+      "traffic in every direction",
+      async () => {
+        const since = now();
+        await Bun.sleep(300);
+        const results = await Promise.all(this.#flows.map((flow) => flow.result(since)));
+        return results.every(({ sent, lost, misrouted }) => sent > 0 && lost + misrouted === 0);
+      },
+      120_000,
+    );
+  }
+
+  /** Every held connection, both directions together; asked while nothing is broken. */
+  async held(): Promise<Holding> {
+    const counts = await Promise.all(this.#held.map((one) => one.count()));
+    return counts.reduce((sum, one) => ({
+      open: sum.open + one.open,
+      lost: sum.lost + one.lost,
+      wrong: sum.wrong + one.wrong,
+      rounds: sum.rounds + one.rounds,
+      slowest: Math.max(sum.slowest, one.slowest),
+    }));
+  }
+
+  /** All flows since then: sums, and the worst of the times. */
+  async traffic(since: number): Promise<Omit<FlowResult, "took" | "lastAnswered">> {
+    const results = await Promise.all(this.#flows.map((flow) => flow.result(since)));
+    const sum = (of: "sent" | "lost" | "late" | "misrouted"): number =>
+      results.reduce((total, result) => total + result[of], 0);
+    return {
+      sent: sum("sent"),
+      lost: sum("lost"),
+      late: sum("late"),
+      misrouted: sum("misrouted"),
+      backAfter: Math.max(...results.map(({ backAfter }) => backAfter)),
+      slowest: Math.max(...results.map(({ slowest }) => slowest)),
+    };
+  }
+
+  async close(): Promise<void> {
+    await Promise.all([...this.#flows, ...this.#held].map((one) => one.end()));
+    await this.sites.lab.close();
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.close();
+  }
+}
+
+export const flowTo = async (at: Wormhole, peer: string, site: string): Promise<Flow> =>
+  new Flow(at.host, (await at.imported("web", peer)).listener, `Hello from ${site}`);
+
+const heldTo =
+  (at: Wormhole, peer: string) =>
+  async (count: number): Promise<Holdings> =>
+    new Holdings(at.host, (await at.imported("echo", peer)).listener, count);
+
+export interface Expected {
+  readonly what: string;
+  /** Milliseconds from the event until every request is answered again. */
+  readonly backWithin?: number;
+  /** False: held connections may end (the process that carried them did). */
+  readonly keepsConnections: boolean;
+  /** No request may be lost at all. */
+  readonly losesNothing?: boolean;
+  /** From when `backAfter` counts, where that is not the event; resolves with Unix ms. */
+  readonly event: () => Promise<number | void>;
+}
+
+/** Runs one event under traffic, waits until all is well again, and notes what it did to the traffic. */
+export async function strike(stage: Stage, notes: Notes, expected: Expected): Promise<void> {
+  const before = await stage.held();
+  const begun = now();
+  const up = (await expected.event()) ?? begun;
+  await stage.settled();
+  const after = await stage.held();
+  const traffic = await stage.traffic(begun);
+  const { what } = expected;
+  notes.is(`${what}: misrouted of ${traffic.sent}`, traffic.misrouted, 0);
+  if (expected.losesNothing === true) notes.is(`${what}: requests lost`, traffic.lost, 0);
+  else notes.note(`${what}: requests lost`, traffic.lost);
+  notes.note(`${what}: requests later than 1 s`, traffic.late);
+  const back = Math.max(0, traffic.backAfter - (up - begun));
+  if (expected.backWithin === undefined) notes.note(`${what}: all answered again after`, back, "ms");
+  else notes.atMost(`${what}: all answered again after`, back, expected.backWithin, "ms");
+  const lost = after.lost - before.lost;
+  if (expected.keepsConnections) notes.is(`${what}: held connections lost of ${before.open}`, lost, 0);
+  else notes.note(`${what}: held connections lost of ${before.open}`, lost);
+  notes.is(`${what}: held connections with wrong bytes`, after.wrong, 0);
+}
