@@ -1,5 +1,5 @@
 /**
- * The one gate: formatting, lint, types, unit tests and the import rules.
+ * The one gate: formatting, lint, types, dependencies, unit tests and the import rules.
  *   bun run check                    everything
  *   bun run check lint types         only these steps
  *   bun run check --junit=FILE       and a JUnit report of the tests
@@ -23,6 +23,7 @@ const steps: Readonly<Record<string, readonly string[]>> = {
   format: [bun, "fmt", "--check", ...code, "package.json", "tsconfig.json", ".oxlintrc.json"],
   lint: [bun, "x", "oxlint", "--type-aware", "--deny-warnings", ...code],
   types: [bun, "x", "tsc", "-p", ".", "--noEmit"],
+  dependencies: [bun, "scripts/dependencies.ts"],
   test: [bun, "test", "--timeout=30000", ...junit, "./src/", "./tests/imports.test.ts"],
 };
 
@@ -44,11 +45,13 @@ for (const [name, argv] of Object.entries(steps)) {
   ]);
   const seconds = ((performance.now() - started) / 1000).toFixed(1);
   if (exitCode === 0) {
-    console.log(`ok      ${name.padEnd(7)} ${seconds} s`);
+    // What the audit could and could not tell is worth a line also where all is well.
+    const said = name === "dependencies" ? `  ${stdout.trim()}` : "";
+    console.log(`ok      ${name.padEnd(12)} ${seconds} s${said}`);
   } else {
     failed.push(name);
     console.log(`${stdout}${stderr}`.trimEnd());
-    console.log(`FAILED  ${name.padEnd(7)} ${seconds} s`);
+    console.log(`FAILED  ${name.padEnd(12)} ${seconds} s`);
   }
 }
 if (failed.length > 0) {
