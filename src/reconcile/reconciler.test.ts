@@ -77,12 +77,27 @@ interface Recorder {
   readonly routes: Map<string, Listener>;
   readonly open: Set<string>;
   broken: boolean;
+  /** The firewall alone fails. */
+  jammed: boolean;
+  /** Ports that the proxy finds taken when it is reset. */
+  foreign: ReadonlySet<number>;
+  /** Runs in the middle of the proxy's reset. */
+  duringReset: (() => void) | undefined;
 }
 
-const record = (): Recorder => ({ log: [], routes: new Map(), open: new Set(), broken: false });
+const record = (): Recorder => ({
+  log: [],
+  routes: new Map(),
+  open: new Set(),
+  broken: false,
+  jammed: false,
+  foreign: new Set(),
+  duringReset: undefined,
+});
 
 function fakeProxy(world: Recorder): ProxyTarget {
   const blocks: Block[] = [];
+  let foreign: ReadonlySet<number> = new Set();
   const change = ({ upserts, removes }: ListenerDelta): void => {
     for (const one of upserts) {
       world.log.push(`route ${one.app}`);
@@ -95,16 +110,21 @@ function fakeProxy(world: Recorder): ProxyTarget {
   };
   return {
     reset: async (_, live) => {
+      if (world.broken) throw new Error("nginx is gone");
+      foreign = world.foreign;
+      world.duringReset?.();
       world.routes.clear();
       for (const [key, one] of live) world.routes.set(key, one);
       world.log.push("proxy reset");
     },
     apply: async (delta) => {
-      if (world.broken) throw new Error("nginx is gone");
-      change(delta);
+      // As nginx does it: routes go whatever becomes of its ports.
+      change({ upserts: [], removes: delta.removes });
+      if (world.broken && delta.upserts.length > 0) throw new Error("nginx is gone");
+      change({ upserts: delta.upserts, removes: [] });
     },
     blocks,
-    foreignPorts: () => new Set(),
+    foreignPorts: () => foreign,
     report: () => ({ running: true, blocks: [], liveListeners: 0, reloads: 0 }),
     remove: async () => undefined,
   };
@@ -117,6 +137,7 @@ const fakeFirewall = (world: Recorder): FirewallTarget => ({
     world.log.push("firewall reset");
   },
   apply: async ({ upserts, removes }) => {
+    if (world.jammed) throw new Error("nft is gone");
     for (const one of upserts) {
       world.log.push(`open ${one.app}`);
       world.open.add(listenerKey(one));
@@ -143,7 +164,7 @@ interface Rig {
   readonly alarms: Alarms;
   /** Resolves after the next cycle that ends. */
   cycle(): Promise<void>;
-  start(): Promise<void>;
+  start(signal?: AbortSignal): Promise<void>;
 }
 
 let rows: RecordChange[] = [];
@@ -204,7 +225,7 @@ async function rig(options: { importPorts?: string; tunnel?: boolean } = {}): Pr
     peers,
     alarms,
     cycle: () => new Promise((resolve) => waiting.push(resolve)),
-    start: async () => void (await reconciler.start(end.signal)),
+    start: async (signal = end.signal) => void (await reconciler.start(signal)),
   };
 }
 
@@ -402,6 +423,81 @@ test("an app is not announced before its route stands, however long nginx is awa
   await one.cycle();
   expect(list(one)).toEqual(["web=10.188.0.1:20000"]);
   expect(one.alarms.list()).toEqual([]);
+});
+
+test("what is withdrawn closes although nginx refuses what is new", async () => {
+  const one = await rig();
+  one.source.put(local("old"));
+  await one.start();
+  one.world.broken = true;
+  one.source.drop("old");
+  one.source.put(local("new"));
+  await one.cycle();
+  expect([...one.world.open]).toEqual([]);
+  expect([...one.world.routes.keys()]).toEqual([]);
+});
+
+test("a change that failed half way leaves nothing behind when it is taken back", async () => {
+  const one = await rig();
+  one.source.put(local("stays"));
+  await one.start();
+  one.world.jammed = true;
+  one.source.put(local("new"));
+  await one.cycle();
+  expect(one.world.routes.size).toBe(2);
+  one.source.drop("new");
+  one.world.jammed = false;
+  await one.cycle();
+  expect([...one.world.routes.values()].map((each) => each.app)).toEqual([app("stays")]);
+  expect([...one.world.open]).toEqual([...one.world.routes.keys()]);
+});
+
+test("a reset that is asked for while one is under way is done as well", async () => {
+  const one = await rig();
+  one.world.duringReset = () => {
+    one.world.duringReset = undefined;
+    one.reconciler.reset();
+  };
+  await one.start();
+  await one.cycle();
+  expect(one.world.log.filter((line) => line === "proxy reset").length).toBe(2);
+});
+
+test("an app whose port turns out to be somebody else's is not opened there, and moves", async () => {
+  const one = await rig();
+  one.source.put(local("web"));
+  one.world.foreign = new Set([20000]);
+  await one.start();
+  expect([...one.world.open]).toEqual([]);
+  expect(list(one)).toEqual([]);
+  await one.cycle();
+  expect(list(one)).toEqual(["web=10.188.0.1:20001"]);
+  expect([...one.world.open]).toEqual(["tcp-20001"]);
+  expect([...one.world.routes.keys()]).toEqual(["tcp-20001"]);
+});
+
+test("a loop that is ended before its first turn withdraws nothing", async () => {
+  const one = await rig();
+  one.source.put(local("web"));
+  await one.start();
+  const two = await rig();
+  await two.start(AbortSignal.abort());
+  expect(two.world.log).toEqual([]);
+  expect(rows.some((row) => row.value?.includes("releasedAt"))).toBe(false);
+});
+
+test("apps of a peer that is no longer one do not come back with a restart", async () => {
+  const one = await rig();
+  one.peers.set(peer("client9"), "10.188.0.9" as Ipv4);
+  await one.start();
+  one.reconciler.world.replace(peer("client9"), [announced("x")]);
+  await one.cycle();
+  const two = await rig();
+  await two.start();
+  expect(two.world.routes.size).toBe(0);
+  expect(rows.filter((row) => row.kind === "lease").map((row) => row.value?.includes("releasedAt"))).toEqual([
+    true,
+  ]);
 });
 
 function note(wanted: Map<string, number>, name: string, gone: boolean, target: number): void {

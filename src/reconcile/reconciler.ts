@@ -1,4 +1,4 @@
-import type { Cidr, Ipv4 } from "../model/addresses.ts";
+import { inRange, type Cidr, type Ipv4 } from "../model/addresses.ts";
 import { remoteKey, type AnnouncedApp, type ResolvedApp } from "../model/apps.ts";
 import { listenerKey, type Listener, type ListenerDelta, type ListenerKey } from "../model/listeners.ts";
 import type { AppName, PeerName } from "../model/names.ts";
@@ -58,7 +58,7 @@ export class Reconciler {
 
   #tunnel: Cidr | undefined;
   #resetNeeded = true;
-  /** Set when a complete listing was planned once, and so the export leases of an earlier life were kept or released. */
+  /** Set when everything was planned once with a tunnel, and so the leases of an earlier life were kept or released. */
   #adopted = false;
 
   readonly #planned = new Map<Subject, Planned>();
@@ -78,7 +78,12 @@ export class Reconciler {
 
   constructor(parts: ReconcilerParts) {
     this.#parts = parts;
-    this.world = new World(parts.store.all("lease").values(), this.#wakeup.wake);
+    const known = parts.peerAddresses();
+    // A peer that was removed while this program was down, or as it died, has no apps.
+    const leases = [...parts.store.all("lease").values()].filter(
+      ({ peer }) => peer !== undefined && known.has(peer),
+    );
+    this.world = new World(leases, this.#wakeup.wake);
     this.catalog = {
       list: (peer) => [...this.#live.keys()].flatMap((name) => this.#announced(peer, name) ?? []),
       find: (peer, name) => this.#announced(peer, name),
@@ -105,8 +110,12 @@ export class Reconciler {
     this.wake();
   }
 
-  /** The source must have listed once. Runs one cycle before it returns, then goes on until `signal` aborts. */
+  /**
+   * The source must have listed once: where `signal` aborted before it could, nothing is done, since a list that is
+   * too short would withdraw the rest. Runs one cycle before it returns, then goes on until `signal` aborts.
+   */
   async start(signal: AbortSignal): Promise<{ readonly ended: Promise<void> }> {
+    if (signal.aborted) return { ended: Promise.resolve() };
     this.#wakeup.settle();
     await this.#cycle();
     return { ended: this.#loop(signal) };
@@ -229,11 +238,7 @@ export class Reconciler {
   /** Releases what was withdrawn, and at the first time what an earlier life left and nobody wants any more. */
   #release(state: Transaction, wanted: readonly Wanted[], adopting: boolean): void {
     const kept = new Set(wanted.map(({ lease }) => leaseKey(lease)));
-    const orphans = adopting
-      ? [...this.#parts.store.all("lease")].flatMap(([key, { direction }]) =>
-          direction === "export" ? [key] : [],
-        )
-      : [];
+    const orphans = adopting ? this.#parts.store.all("lease").keys() : [];
     for (const key of [...this.#toRelease, ...orphans])
       if (!kept.has(key)) this.#parts.leases.release(state, key);
   }
@@ -272,6 +277,8 @@ export class Reconciler {
     try {
       await (this.#resetNeeded ? this.#applyAll() : this.#applyDelta(delta));
     } catch (error) {
+      // How much of it was done is unknown, and what is wanted may be another thing by the next turn.
+      this.#resetNeeded = true;
       this.#wakeup.wakeIn(this.#parts.alarms.raise("data plane", error));
       return;
     }
@@ -280,7 +287,12 @@ export class Reconciler {
     for (const listener of delta.upserts) this.#applied.set(listenerKey(listener), listener);
     this.#pending.clear();
     this.#announce();
-    this.#parts.services?.want({ upserts: imports(delta.upserts), removes: [] });
+    const live = imports(delta.upserts).filter((listener) => this.#isDesired(listener));
+    this.#parts.services?.want({ upserts: live, removes: [] });
+  }
+
+  #isDesired(listener: Listener): boolean {
+    return this.#desired.get(listenerKey(listener)) === listener;
   }
 
   #delta(): ListenerDelta {
@@ -298,15 +310,24 @@ export class Reconciler {
 
   async #applyDelta(delta: ListenerDelta): Promise<void> {
     const { proxy, firewall } = this.#parts;
-    await proxy.apply({ upserts: delta.upserts, removes: [] });
-    if (proxy.blocks === this.#blocks) await firewall.apply(delta);
-    else await this.#resetFirewall();
-    if (delta.removes.length > 0) await proxy.apply({ upserts: [], removes: delta.removes });
+    const { upserts, removes } = delta;
+    // What closes, closes whatever becomes of what opens: nginx may refuse a new block for as long as it likes.
+    if (removes.length > 0) {
+      await firewall.apply({ upserts: [], removes });
+      await proxy.apply({ upserts: [], removes });
+    }
+    if (upserts.length === 0) return;
+    await proxy.apply({ upserts, removes: [] });
+    if (proxy.blocks === this.#blocks) return firewall.apply({ upserts, removes: [] });
+    this.#leaveForeignPorts();
+    await this.#resetFirewall();
   }
 
   /** The firewall first, so that nothing that nginx binds is open for a moment to those it is not meant for. */
   async #applyAll(): Promise<void> {
     const { proxy, importAddresses } = this.#parts;
+    // Before the work: what is lost while it goes on asks for the next turn.
+    this.#resetNeeded = false;
     await this.#resetFirewall();
     await proxy.reset(
       {
@@ -315,9 +336,26 @@ export class Reconciler {
       },
       this.#desired,
     );
+    this.#leaveForeignPorts();
     await this.#resetFirewall();
-    this.#resetNeeded = false;
     this.#parts.services?.replace(imports([...this.#desired.values()]));
+  }
+
+  /**
+   * Ports that turned out to be somebody else's when nginx was to bind them: the listeners there are planned anew, and
+   * until they have other ports, nobody is let through to whoever answers on these.
+   */
+  #leaveForeignPorts(): void {
+    const foreign = this.#parts.proxy.foreignPorts();
+    if (foreign.size === 0) return;
+    const { blocks } = this.#parts.proxy;
+    for (const { listener } of this.#planned.values()) {
+      if (!foreign.has(listener.port) || blocks.some((block) => carries(block, listener))) continue;
+      this.#desired.delete(listenerKey(listener));
+      if (listener.peer === undefined) this.world.dirtyExports.add(listener.app);
+      else this.world.dirtyRemotes.add(remoteKey(listener.peer, listener.app));
+      this.wake();
+    }
   }
 
   async #resetFirewall(): Promise<void> {
@@ -342,7 +380,7 @@ export class Reconciler {
     for (const name of changed) {
       const app = this.world.exports.get(name);
       const listener = this.#planned.get(`export/${name}`)?.listener;
-      if (app === undefined || listener === undefined) this.#live.delete(name);
+      if (app === undefined || listener === undefined || !this.#isDesired(listener)) this.#live.delete(name);
       else this.#live.set(name, { app, listener });
     }
     for (const subscriber of this.#subscribers) subscriber(changed);
@@ -375,6 +413,10 @@ interface Wanted {
 
 /** Milliseconds until a subject that found no port tries again: others' quarantines end without a sign. */
 const refusedAgainAfter = 30_000;
+
+/** Whether the listener's port is bound, on one of its direction's addresses at least. */
+const carries = (block: Block, { direction, protocol, port }: Listener): boolean =>
+  block.direction === direction && block.protocol === protocol && inRange(block.range, port);
 
 const imports = (listeners: readonly Listener[]): Listener[] =>
   listeners.filter((listener) => listener.direction === "import");

@@ -23,8 +23,14 @@ export class TunnelKeeper {
     this.#parts = parts;
   }
 
-  /** Throws where the target does: for the start, when a person is there to read it. */
-  async first(): Promise<void> {
+  /** Throws where the target does: for the start, when a person is there to read it. Waits for runs under way. */
+  first(): Promise<void> {
+    const run = this.#last.then(() => this.#bring());
+    this.#last = run.catch(() => undefined);
+    return run;
+  }
+
+  async #bring(): Promise<void> {
     const desired = await this.#parts.desired();
     if (desired !== undefined) await this.#parts.target.apply(desired);
   }
@@ -46,7 +52,7 @@ export class TunnelKeeper {
     const { alarms } = this.#parts;
     clearTimeout(this.#retry);
     try {
-      await this.first();
+      await this.#bring();
       alarms.clear("wireguard");
     } catch (error) {
       this.#retry = setTimeout(() => void this.apply(), alarms.raise("wireguard", error));
