@@ -1,6 +1,6 @@
 /**
  * bun run bench                  everything, about 6 minutes; scripts/install --test first
- *   --only NAME[,NAME]           some cases: throughput, latency, connections, changes, burst, cost, start
+ *   --only NAME[,NAME]           some cases: throughput, latency, connections, changes, burst, start, cost, kubernetes
  *   --quick                      fewer and shorter rounds, for trying the benchmark itself
  *   --json FILE                  default bench/results/<time>.json
  */
@@ -10,6 +10,7 @@ import { parseArgs } from "node:util";
 import { changes } from "./cases/changes.ts";
 import type { Sizes } from "./cases/interleave.ts";
 import { connections, latency } from "./cases/latency.ts";
+import { kubernetes } from "./cases/kubernetes.ts";
 import { burst, cost, start } from "./cases/scale.ts";
 import { throughput } from "./cases/throughput.ts";
 import { machineFacts, meets, table, type Row } from "./report.ts";
@@ -23,6 +24,7 @@ const cases: Readonly<Record<string, (stage: Stage, sizes: Sizes) => Promise<rea
   burst,
   start,
   cost,
+  kubernetes,
 };
 const full: Sizes = {
   rounds: 5,
