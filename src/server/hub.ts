@@ -11,6 +11,7 @@ import type { Resolver } from "../sources/resolver.ts";
 import type { Identity } from "../store/records.ts";
 import type { Store } from "../store/store.ts";
 import type { Logger } from "../system/log.ts";
+import { endConnections } from "../system/connections.ts";
 import { mtuFor } from "../system/routes.ts";
 import type { ServiceTarget, TunnelDesired, TunnelPeer } from "../targets/target.ts";
 import { createCredentials, type Credentials } from "./credentials.ts";
@@ -150,11 +151,21 @@ export class Hub implements Control {
     await this.node.keeper.apply();
   }
 
-  /** Out of the tunnel first: from then on nothing of the peer arrives. Then its apps go, and its session ends. */
+  /**
+   * Out of the tunnel first: from then on nothing of the peer arrives. Then its apps go, its session ends, and so do
+   * the connections that nginx holds to and from it, which would hang until their keepalives give up.
+   */
   async #forget(peer: Peer): Promise<void> {
+    const { config, logger } = this.#parts;
     await this.#peersChanged();
-    this.sync?.disconnect(peer.name);
     this.node.reconciler.world.forget(peer.name);
+    this.sync?.disconnect(peer.name);
+    const hindrance = await endConnections(config.tunnel.address, peer.address);
+    if (hindrance !== undefined)
+      logger.warn("Open connections of a removed peer end by themselves, in minutes", {
+        peer: peer.name,
+        reason: hindrance,
+      });
   }
 
   #wireguardPort(): Port {
