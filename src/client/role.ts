@@ -62,6 +62,7 @@ export async function runClient(given: ClientConfig, logger: Logger, signal: Abo
     logger.info("Known to the server, using IP from the cache", { address: known.tunnel.address });
   }
   await listed;
+  if (signal.aborted) return;
   const loop = await node.reconciler.start(end.signal);
   stack.defer(() => loop.ended);
   const services = node.services?.run(end.signal);
@@ -75,7 +76,8 @@ export async function runClient(given: ClientConfig, logger: Logger, signal: Abo
     wireguard: node.tunnel.implementation,
     took_ms: Math.round(performance.now() - begun),
   });
-  await aborted(signal);
+  // The loop ends before it is told to only by a fault of ours: then a new start is better than none.
+  await Promise.race([aborted(signal), loop.ended]);
   logger.info("Client stops; the tunnel and open connections stay as they are");
 }
 

@@ -75,6 +75,7 @@ export class Spoke implements Control {
   /** Makes a pairing durable; what was known of another server goes. */
   async keep(outcome: Paired): Promise<void> {
     const { store, identity } = this.#parts;
+    const before = this.pairing()?.server;
     const others = [...store.all("peer").keys()].filter((name) => name !== outcome.peer.name) as PeerName[];
     await store.transact((state) => {
       for (const name of others) state.remove("peer", name);
@@ -90,6 +91,9 @@ export class Spoke implements Control {
       });
     });
     for (const name of others) this.node.reconciler.world.forget(name);
+    // Apps that name their peers: another server, or the same one elsewhere, makes other listeners of them.
+    if (before?.name !== outcome.peer.name || before.address !== outcome.peer.address)
+      this.node.reconciler.world.peersChanged();
   }
 
   tunnelPeer(): TunnelPeer | undefined {

@@ -37,7 +37,8 @@ async function runHub(
   const begun = performance.now();
   await using stack = new AsyncDisposableStack();
   const end = new AbortController();
-  stack.defer(() => end.abort());
+  const stop = (): void => end.abort();
+  stack.defer(stop);
   const platform = await openPlatform(
     config,
     logger,
@@ -77,12 +78,18 @@ async function runHub(
   );
 
   // Peers hear of our apps only when all of them are live: a list that is too short would withdraw the rest.
+  signal.addEventListener("abort", stop, { once: true });
+  if (signal.aborted) return;
   await node.source.start(end.signal, node.reconciler.wake);
+  // Told to stop before the listing came: what runs is left as it is.
+  if (signal.aborted) return;
+  // From here on the order below decides: sessions end before the loop does.
+  signal.removeEventListener("abort", stop);
   const loop = await node.reconciler.start(end.signal);
   stack.defer(() => loop.ended);
   const services = node.services?.run(end.signal);
   stack.defer(() => services);
-  stack.defer(() => end.abort());
+  stack.defer(stop);
   hub.sync = startSyncServer({
     address: config.tunnel.address,
     port: config.syncPort,
@@ -103,7 +110,8 @@ async function runHub(
     wireguard: node.tunnel.implementation,
     took_ms: Math.round(performance.now() - begun),
   });
-  await aborted(signal);
+  // The loop ends before it is told to only by a fault of ours: then a new start is better than none.
+  await Promise.race([aborted(signal), loop.ended]);
   logger.info("Server stops; tunnels and open connections stay as they are");
 }
 
