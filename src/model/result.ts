@@ -32,8 +32,14 @@ export function unwrap<T>(result: Result<T>): T {
   throw new Error(describe(result.refusal));
 }
 
-/** Quotes untrusted text for a message: control characters escaped, at most 80 characters. */
-export function quote(text: unknown): string {
-  const shown = JSON.stringify(typeof text === "string" ? text : String(text));
+/** Quotes an untrusted value for a message: control characters escaped, at most 80 characters. */
+export function quote(value: unknown): string {
+  const shown = JSON.stringify(asText(value));
   return shown.length <= 80 ? shown : `${shown.slice(0, 76)}…"`;
+}
+
+/** `String` fails on a parsed `{"toString": 1}`, and on lists nested thousands of levels deep. */
+function asText(value: unknown): string {
+  if (typeof value !== "object" || value === null) return String(value);
+  return Array.isArray(value) ? "[…]" : "{…}";
 }

@@ -49,6 +49,14 @@ test("unknown fields are ignored, those of Object.prototype too", () => {
   expect(({} as { apps?: unknown }).apps).toBeUndefined();
 });
 
+test.each([{ toString: 1 }, ["x"], null])(
+  "a peer's error that is no text (%p) is read all the same",
+  (message) => {
+    const read = unwrap(parseMessage(JSON.stringify({ type: "error", message }), sender));
+    expect(read.type).toBe("error");
+  },
+);
+
 test("a peer's own error is made safe to log", () => {
   const message = unwrap(
     parseMessage(JSON.stringify({ type: "error", message: `a\n\u001b[31m${"x".repeat(5000)}` }), sender),

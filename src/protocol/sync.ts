@@ -76,7 +76,8 @@ const toWire = (app: AnnouncedApp): Record<string, unknown> => ({
 });
 
 /** A peer's words for the log: control characters escaped, at most 300 characters. */
-const readable = (text: unknown): string => JSON.stringify(String(text)).slice(0, 300);
+const readable = (text: unknown): string =>
+  typeof text === "string" ? JSON.stringify(text).slice(0, 300) : quote(text);
 
 type Fields = Readonly<Record<string, unknown>>;
 type Parser = (fields: Fields, sender: Sender) => Result<SyncMessage>;

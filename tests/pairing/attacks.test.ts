@@ -177,12 +177,23 @@ test("a truncated box does not open", async () => {
   expect((await post(world, body)).status).toBe(200);
 });
 
-test.each([2, 0, "1", null, undefined])("version %p is refused with the versions spoken", async (version) => {
+const nested = JSON.parse(`${"[".repeat(7000)}${"]".repeat(7000)}`) as unknown;
+
+test.each([2, 0, "1", null, undefined, { toString: 1 }, nested])(
+  "version %p is refused with the versions spoken",
+  async (version) => {
+    const world = await createWorld();
+    const { body } = await forge(world);
+    const response = await post(world, { ...body, version });
+    expect(response.status).toBe(400);
+    expect(await response.json()).toMatchObject({ versions: [1], remedy: "use version 1" });
+  },
+);
+
+test("a version that is a list nested 7,000 levels deep is refused like any other", async () => {
   const world = await createWorld();
-  const { body } = await forge(world);
-  const response = await post(world, { ...body, version });
-  expect(response.status).toBe(400);
-  expect(await response.json()).toMatchObject({ versions: [1], remedy: "use version 1" });
+  const version = JSON.parse(`${"[".repeat(7000)}${"]".repeat(7000)}`) as unknown;
+  expect((await post(world, { version })).status).toBe(400);
 });
 
 test("the path of another version is refused with the versions spoken", async () => {
@@ -254,6 +265,7 @@ test.each([
   7,
   null,
   { text: "a" },
+  { toString: "a" },
 ])("the peer name %p is refused", async (name) => {
   const world = await createWorld();
   const { body } = await forge(world, { inner: { name, wireguard: {}, metadata: {} } });
