@@ -5,6 +5,7 @@
  * Each line on stdin is answered with one line of JSON: all that was counted so far.
  */
 import type { Host } from "../tests/support/host.ts";
+import { Asked } from "./asked.ts";
 
 const self = import.meta.path;
 
@@ -26,41 +27,6 @@ export interface Holding {
 }
 
 const nowUnix = (): number => performance.timeOrigin + performance.now();
-
-/** A child that answers each line with a line. */
-class Asked<T> {
-  readonly #child: Bun.Subprocess<"pipe", "pipe", "inherit">;
-  readonly #chunks: AsyncIterator<Uint8Array>;
-  #text = "";
-
-  constructor(host: Host, argv: readonly string[]) {
-    this.#child = Bun.spawn(host.enter([process.execPath, self, ...argv]), {
-      stdin: "pipe",
-      stdout: "pipe",
-      stderr: "inherit",
-    });
-    this.#chunks = this.#child.stdout[Symbol.asyncIterator]();
-  }
-
-  async ask(): Promise<T> {
-    await this.#child.stdin.write("?\n");
-    await this.#child.stdin.flush();
-    while (!this.#text.includes("\n")) {
-      const chunk = await this.#chunks.next();
-      if (chunk.done === true) throw new Error("Traffic ended by itself");
-      this.#text += new TextDecoder().decode(chunk.value);
-    }
-    const end = this.#text.indexOf("\n");
-    const line = this.#text.slice(0, end);
-    this.#text = this.#text.slice(end + 1);
-    return JSON.parse(line) as T;
-  }
-
-  async end(): Promise<void> {
-    this.#child.kill("SIGKILL");
-    await this.#child.exited;
-  }
-}
 
 /** What became of requests. Times in milliseconds. */
 export interface FlowResult {
@@ -84,7 +50,7 @@ export class Flow {
 
   /** `target` is `address:port`; the answer has to contain `text`. */
   constructor(host: Host, target: string, text: string, period = 50) {
-    this.#asked = new Asked(host, ["flow", target, `${period}`, text]);
+    this.#asked = new Asked(host, [self, "flow", target, `${period}`, text]);
   }
 
   /** What was sent from `since` (Unix ms) to now. Waits for those under way. */
@@ -118,7 +84,7 @@ export class Holdings {
   readonly #asked: Asked<Holding>;
 
   constructor(host: Host, target: string, count: number, period = 200) {
-    this.#asked = new Asked(host, ["hold", target, `${count}`, `${period}`]);
+    this.#asked = new Asked(host, [self, "hold", target, `${count}`, `${period}`]);
   }
 
   /** Counts once every connection either carried a round trip from now on or is lost, or 30 s passed. */

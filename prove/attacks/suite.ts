@@ -1,3 +1,6 @@
 import type { Suite } from "../suite.ts";
+import { passerby } from "./passerby.ts";
 
-export const attacks: Suite = {};
+export const attacks: Suite = {
+  passerby: (context) => passerby(context),
+};
