@@ -11,7 +11,6 @@ import { apiRoot } from "./serve-base.ts";
 export interface Meter {
   /** One turn of the loop, in seconds. */
   cycle(seconds: number): void;
-  syncMessage(direction: "sent" | "received"): void;
 }
 
 export interface Metrics {
@@ -39,22 +38,12 @@ export function createMetrics({ control, logger }: MetricsOptions): Metrics {
     buckets: [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 10],
     registers,
   });
-  const messages = new Counter({
-    name: "wormhole_sync_messages_total",
-    help: "Messages of sync sessions",
-    labelNames: ["direction"],
-    registers,
-  });
-  for (const direction of ["sent", "received"]) messages.inc({ direction }, 0);
   const app = apiRoot("metrics", logger, (error) => ({ error })).get("/metrics", async () => {
     update(await control.status());
     return new Response(await registry.metrics(), { headers: { "content-type": registry.contentType } });
   });
   return {
-    meter: {
-      cycle: (seconds) => cycles.observe(seconds),
-      syncMessage: (direction) => messages.inc({ direction }),
-    },
+    meter: { cycle: (seconds) => cycles.observe(seconds) },
     app,
   };
 }

@@ -65,6 +65,9 @@ export function fixtureControl(): FixtureControl {
   return {
     calls,
     report,
+    health() {
+      return this.report;
+    },
     async status() {
       return this.report;
     },

@@ -1,7 +1,7 @@
 import { type AnyElysia, Elysia, t } from "elysia";
 import type { Control } from "../model/control.ts";
 import { describe } from "../model/result.ts";
-import type { StatusReport } from "../model/status.ts";
+import type { Health } from "../model/status.ts";
 import type { Logger } from "../system/log.ts";
 import { openApiDocument } from "./openapi.ts";
 import { apiRoot } from "./serve-base.ts";
@@ -39,7 +39,7 @@ export function statusApi(options: StatusApiOptions): AnyElysia {
       response: { 200: t.Array(appV1), 500: failure },
       detail: { summary: "Apps of other sides that are reached here" },
     })
-    .get("/health", async ({ set }) => healthOf(options.control, set), {
+    .get("/health", ({ set }) => healthOf(options.control, set), {
       response: { 200: health, 503: failure },
       detail: { summary: "200 once every part that carries traffic stands" },
     })
@@ -61,14 +61,14 @@ const appList = (control: Control) =>
       originalPort,
     }));
 
-async function healthOf(control: Control, set: Settable): Promise<{ status: string } | { error: string }> {
-  const report = await control.status();
-  if (report.ready) return { status: "ok" };
+function healthOf(control: Control, set: Settable): { status: string } | { error: string } {
+  const health = control.health();
+  if (health.ready) return { status: "ok" };
   set.status = 503;
-  return { error: whyNotReady(report) };
+  return { error: whyNotReady(health) };
 }
 
-function whyNotReady({ alarms }: StatusReport): string {
+function whyNotReady({ alarms }: Health): string {
   const known = alarms.map(({ part, message }) => `${part}: ${message}`);
   return known.length === 0 ? "Not ready yet: still starting" : `Not ready: ${known.join("; ")}`;
 }

@@ -4,9 +4,16 @@ import type { Control } from "../model/control.ts";
 import type { PeerName } from "../model/names.ts";
 import type { Peer } from "../model/peers.ts";
 import { refuse, type Refusal } from "../model/result.ts";
-import type { AppReport, PeerReport, StatusReport, TokenReport } from "../model/status.ts";
+import type { AppReport, Health, PeerReport, StatusReport, TokenReport } from "../model/status.ts";
 import { createNode, type Node } from "../role/node.ts";
-import { appReports, peerReports, statusReport, type PeerView, type ReportParts } from "../role/report.ts";
+import {
+  appReports,
+  healthOf,
+  peerReports,
+  statusReport,
+  type PeerView,
+  type ReportParts,
+} from "../role/report.ts";
 import type { Resolver } from "../sources/resolver.ts";
 import type { Identity } from "../store/records.ts";
 import type { Store } from "../store/store.ts";
@@ -103,6 +110,9 @@ export class Spoke implements Control {
     return { publicKey, presharedKey, address, endpoint, keepalive };
   }
 
+  health(): Health {
+    return healthOf(this.node, this.#ready());
+  }
   status(): Promise<StatusReport> {
     return statusReport(this.#report());
   }
@@ -159,12 +169,16 @@ export class Spoke implements Control {
     const pairing = this.pairing();
     return {
       node: this.node,
-      ready: pairing !== undefined,
+      ready: this.#ready(),
       tunnel: pairing?.tunnel,
       mtu: this.#mtu,
       view: () => this.#view(),
       refused: this.turnedAway === undefined ? [] : [this.turnedAway],
     };
+  }
+
+  #ready(): boolean {
+    return this.pairing() !== undefined && this.node.reconciler.standing;
   }
 
   #view(): PeerView {

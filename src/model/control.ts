@@ -1,11 +1,12 @@
 import type { Result } from "./result.ts";
-import type { AppReport, PeerReport, StatusReport, TokenReport } from "./status.ts";
+import type { AppReport, Health, PeerReport, StatusReport, TokenReport } from "./status.ts";
 
 /**
  * What an operator may ask of a running role. The roles implement it, the admin socket and the public API serve it,
  * the commands call it over the socket.
  */
 export interface Control {
+  health(): Health;
   status(): Promise<StatusReport>;
   apps(): readonly AppReport[];
   peers(): Promise<readonly PeerReport[]>;

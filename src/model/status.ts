@@ -24,6 +24,9 @@ export interface StatusReport {
   readonly alarms: readonly Alarm[];
 }
 
+/** What a probe asks every few seconds: costs nothing, however many apps there are. */
+export type Health = Pick<StatusReport, "ready" | "alarms">;
+
 export interface Alarm {
   /** Unix milliseconds. */
   readonly since: number;

@@ -21,12 +21,13 @@ export interface Challenges {
 
 /**
  * Challenges that need no memory: random bytes, the time, and a MAC under a secret of this process. Only spent ones
- * are remembered, until they would be over anyway, so that nobody without a credential can fill a table.
+ * are remembered, until they are over in any case, so that nobody without a credential can fill a table.
  *
  * @param now milliseconds on a clock that never jumps back, such as `performance.now()`
  */
 export function createChallenges(now: () => number): Challenges {
   const secret = nacl.randomBytes(32);
+  /** By when they were spent, so the oldest come first; none is valid for longer than from then on. */
   const spent = new Map<string, number>();
   const macOf = (body: Uint8Array): Uint8Array => createHmac("sha256", secret).update(body).digest();
   const keyOf = (challenge: Uint8Array): string => Buffer.from(challenge).toString("base64");
@@ -48,8 +49,11 @@ export function createChallenges(now: () => number): Challenges {
     },
     spend(challenge) {
       const limit = now() - challengeTtl;
-      for (const [key, issued] of spent) if (issued <= limit) spent.delete(key);
-      spent.set(keyOf(challenge), timeOf(challenge));
+      for (const [key, at] of spent) {
+        if (at > limit) break;
+        spent.delete(key);
+      }
+      spent.set(keyOf(challenge), now());
     },
     get remembered() {
       return spent.size;

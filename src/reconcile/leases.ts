@@ -1,4 +1,4 @@
-import type { PortRange, Port } from "../model/addresses.ts";
+import { inRange, type PortRange, type Port } from "../model/addresses.ts";
 import type { Protocol } from "../model/apps.ts";
 import type { Direction } from "../model/listeners.ts";
 import type { PeerName } from "../model/names.ts";
@@ -50,7 +50,10 @@ export class Leases {
     this.#released = new Map(released.map(([key, lease]) => [key, lease.releasedAt!]));
   }
 
-  /** The port of this app: the one it has or had, else the lowest free one. Ports in `foreign` are not used. */
+  /**
+   * The port of this app: the one it has or had, else the lowest free one. Ports in `foreign` are not used, and
+   * neither are those of a range that was set before: it may be the other direction's by now.
+   */
   acquire(
     state: Transaction,
     wanted: Omit<Lease, "port" | "releasedAt">,
@@ -58,7 +61,8 @@ export class Leases {
   ): Result<Port> {
     const key = leaseKey(wanted);
     const before = state.get("lease", key);
-    if (before !== undefined && !foreign.has(before.port)) {
+    const range = this.#range(wanted.direction);
+    if (before !== undefined && inRange(range, before.port) && !foreign.has(before.port)) {
       state.put("lease", key, { ...wanted, port: before.port });
       this.#released.delete(key);
       return ok(before.port);

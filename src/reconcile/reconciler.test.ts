@@ -376,6 +376,19 @@ test("a range that is used up refuses the app that is too many, by name, and nob
   expect(one.reconciler.refused()[0]?.rule).toContain("is used up");
 });
 
+test("ports of a range that was set before are given up", async () => {
+  const one = await rig({ importPorts: "25001-25010" });
+  await one.start();
+  one.reconciler.world.replace(peer("client1"), [announced("a"), announced("b", 20001)]);
+  await one.cycle();
+  const two = await rig({ importPorts: "25002-25010" });
+  await two.start();
+  expect([...two.world.routes.values()].map((each) => `${each.app} ${each.port}`).sort()).toEqual([
+    "a 25003",
+    "b 25002",
+  ]);
+});
+
 test("a peer beside others gets at most half of the range, quarantine included", async () => {
   const one = await rig();
   await one.start();

@@ -58,6 +58,7 @@ export class Reconciler {
 
   #tunnel: Cidr | undefined;
   #resetNeeded = true;
+  #standing = false;
   /** Set when everything was planned once with a tunnel, and so the leases of an earlier life were kept or released. */
   #adopted = false;
 
@@ -283,6 +284,7 @@ export class Reconciler {
       return;
     }
     this.#parts.alarms.clear("data plane");
+    this.#standing = true;
     for (const listener of delta.removes) this.#applied.delete(listenerKey(listener));
     for (const listener of delta.upserts) this.#applied.set(listenerKey(listener), listener);
     this.#pending.clear();
@@ -390,6 +392,11 @@ export class Reconciler {
     const live = this.#live.get(name);
     if (live === undefined || this.#tunnel === undefined || !visibleTo(live.app, peer)) return undefined;
     return announce(live.listener, this.#tunnel.address as Ipv4);
+  }
+
+  /** True once everything that was known was live. */
+  get standing(): boolean {
+    return this.#standing;
   }
 
   /** For status: every listener that carries traffic, with the app that it is for. */

@@ -2,7 +2,7 @@ import { formatCidr, formatHostPort, formatSocket, type Cidr, type HostPort } fr
 import type { Listener } from "../model/listeners.ts";
 import type { Peer, TunnelStatus } from "../model/peers.ts";
 import type { Refusal } from "../model/result.ts";
-import type { AppReport, PeerReport, PeerState, StatusReport } from "../model/status.ts";
+import type { AppReport, Health, PeerReport, PeerState, StatusReport } from "../model/status.ts";
 import { version } from "../version.ts";
 import type { Node } from "./node.ts";
 
@@ -23,6 +23,8 @@ export interface ReportParts {
   readonly extraPeers?: readonly PeerReport[];
   readonly refused: readonly Refusal[];
 }
+
+export const healthOf = (node: Node, ready: boolean): Health => ({ ready, alarms: node.alarms.list() });
 
 export async function statusReport(parts: ReportParts): Promise<StatusReport> {
   const { node, tunnel } = parts;
@@ -90,7 +92,9 @@ export const appReports = (node: Node, tunnel: Cidr | undefined): AppReport[] =>
   node.reconciler
     .liveListeners()
     .map((listener) => appReport(node, listener, tunnel))
-    .sort((a, b) => (sortKey(a) < sortKey(b) ? -1 : 1));
+    .map((app) => [sortKey(app), app] as const)
+    .sort(([a], [b]) => (a < b ? -1 : 1))
+    .map(([, app]) => app);
 
 const sortKey = (app: AppReport): string => `${app.direction} ${app.peer ?? ""} ${app.name}`;
 

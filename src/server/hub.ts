@@ -4,9 +4,16 @@ import type { Control } from "../model/control.ts";
 import type { PublicKey } from "../model/keys.ts";
 import type { Peer } from "../model/peers.ts";
 import type { Result } from "../model/result.ts";
-import type { AppReport, PeerReport, StatusReport, TokenReport } from "../model/status.ts";
+import type { AppReport, Health, PeerReport, StatusReport, TokenReport } from "../model/status.ts";
 import { createNode, type Node } from "../role/node.ts";
-import { appReports, peerReports, statusReport, type PeerView, type ReportParts } from "../role/report.ts";
+import {
+  appReports,
+  healthOf,
+  peerReports,
+  statusReport,
+  type PeerView,
+  type ReportParts,
+} from "../role/report.ts";
 import type { Resolver } from "../sources/resolver.ts";
 import type { Identity } from "../store/records.ts";
 import type { Store } from "../store/store.ts";
@@ -46,7 +53,7 @@ export class Hub implements Control {
   constructor(parts: HubParts, stop: AbortSignal) {
     const { config, store, identity, logger } = parts;
     this.#parts = parts;
-    this.roster = createRoster(store);
+    this.roster = createRoster(store, config.tunnel);
     this.node = createNode(
       {
         ...parts,
@@ -73,7 +80,7 @@ export class Hub implements Control {
       tunnel: config.tunnel,
       pskPairing: config.pskPairing,
       now: Date.now,
-      onPaired: () => this.#peersChanged(),
+      onPaired: (peer) => this.#onPaired(peer),
       onRemoved: (peer) => this.#forget(peer),
     });
     this.pairing = createPairing({
@@ -92,6 +99,9 @@ export class Hub implements Control {
     });
   }
 
+  health(): Health {
+    return healthOf(this.node, this.#ready());
+  }
   status(): Promise<StatusReport> {
     return statusReport(this.#report());
   }
@@ -124,9 +134,9 @@ export class Hub implements Control {
   }
 
   async #desiredTunnel(): Promise<TunnelDesired> {
-    const { config, identity, store } = this.#parts;
+    const { config, identity } = this.#parts;
     this.#mtu = config.mtu ?? (await mtuFor(undefined));
-    const peers = [...store.all("peer").values()].map((peer): [PublicKey, TunnelPeer] => [
+    const peers = this.roster.peers().map((peer): [PublicKey, TunnelPeer] => [
       peer.publicKey,
       {
         publicKey: peer.publicKey,
@@ -144,10 +154,11 @@ export class Hub implements Control {
     };
   }
 
-  /** A new peer is in the tunnel before it hears that it is. */
-  async #peersChanged(): Promise<void> {
+  /** A new peer is in the tunnel before it hears that it is. One that only comes back changes nobody's apps. */
+  async #onPaired({ name, address }: Peer): Promise<void> {
+    const before = this.roster.addresses().get(name);
     this.roster.refresh();
-    this.node.reconciler.world.peersChanged();
+    if (before !== address) this.node.reconciler.world.peersChanged();
     await this.node.keeper.apply();
   }
 
@@ -157,7 +168,9 @@ export class Hub implements Control {
    */
   async #forget(peer: Peer): Promise<void> {
     const { config, logger } = this.#parts;
-    await this.#peersChanged();
+    this.roster.refresh();
+    this.node.reconciler.world.peersChanged();
+    await this.node.keeper.apply();
     this.node.reconciler.world.forget(peer.name);
     this.sync?.disconnect(peer.name);
     const hindrance = await endConnections(config.tunnel.address, peer.address);
@@ -189,13 +202,17 @@ export class Hub implements Control {
     const endpoint = this.#endpoint();
     return {
       node: this.node,
-      ready: this.sync !== undefined,
+      ready: this.#ready(),
       tunnel: this.#parts.config.tunnel,
       ...(endpoint === undefined ? {} : { endpoint }),
       mtu: this.#mtu,
       view: (peer) => this.#view(peer),
       refused: [],
     };
+  }
+
+  #ready(): boolean {
+    return this.sync !== undefined && this.node.reconciler.standing;
   }
 
   #view(peer: Peer): PeerView {

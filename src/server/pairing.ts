@@ -15,6 +15,7 @@ import {
   type CredentialId,
   type PairingRequest,
 } from "../protocol/pairing.ts";
+import { createBudget, type BudgetLimits } from "../protocol/budget.ts";
 import { createChallenges } from "../protocol/pairing-challenge.ts";
 import type { EndpointOffer } from "../protocol/pairing-endpoint.ts";
 import {
@@ -91,6 +92,7 @@ export function createPairing(deps: PairingDeps): PairingHandler {
   const challenges = createChallenges(deps.monotonic);
   const queue = createFairQueue();
   const logFailure = limitedLog(deps);
+  const lines = createBudget(lineLimits, deps.monotonic);
 
   const openBox = (request: PairingRequest, candidates: readonly Uint8Array[]): Opened | undefined => {
     // Again: another request with the same challenge may have had its turn since.
@@ -119,12 +121,13 @@ export function createPairing(deps: PairingDeps): PairingHandler {
     if (outcome.kind === "unknown") return unauthorized;
     const about = { peer: name, publicKey, from: caller.address };
     if (outcome.kind !== "enrolled") {
-      logger.warn("A peer was refused", { ...about, reason: describe(outcome.refusal) });
+      if (lines.spend(1)) logger.warn("A peer was refused", { ...about, reason: describe(outcome.refusal) });
       return refusedBy(statusOf[outcome.kind], outcome.refusal);
     }
     const { peer, first } = outcome;
     const how = { ...about, address: peer.address, credential: request.credential.type };
-    logger.info(first ? "A new peer paired" : "A known peer paired again", how);
+    if (first) logger.info("A new peer paired", how);
+    else if (lines.spend(1)) logger.info("A known peer paired again", how);
     return { status: 200, body: encodeEnvelope(seal(welcome(deps, peer), opened.keys.serverToClient)) };
   };
 
@@ -207,6 +210,9 @@ function failed(logger: Logger, error: unknown): PairingReply {
       : "the server could not finish the pairing";
   return refusedBy(503, { subject: "pairing", rule, remedy: "try again; the server's log has the reason" });
 }
+
+/** Whoever holds a credential may pair in a loop, and must not fill a disk with it either. A new peer is always noted. */
+const lineLimits: BudgetLimits = { burst: 300, perSecond: 1 };
 
 /** Milliseconds between two lines about boxes that did not open: a flood must not fill the disk. */
 const failureLogInterval = 10_000;

@@ -70,6 +70,7 @@ class ResolvingSource implements Resolver {
 
   async start(signal: AbortSignal, wake: () => void): Promise<void> {
     this.#wake = wake;
+    if (signal.aborted) return this.#stop();
     signal.addEventListener("abort", () => this.#stop(), { once: true });
     await this.#source.start(signal, wake);
     if (signal.aborted) return;

@@ -20,13 +20,17 @@ test("another process under the same pid is not the one that was meant", () => {
 test("a detached program has a session of its own, writes to its log, and can be ended", async () => {
   const directory = mkdtempSync(join(tmpdir(), "wormhole-processes-"));
   const log = join(directory, "program.log");
-  const started = startDetached(["sh", "-c", "echo $GREETING; kill -STOP $$"], log, { GREETING: "hello" });
+  const started = startDetached(["sh", "-c", "echo $GREETING $HOME; kill -STOP $$"], log, {
+    GREETING: "hello",
+  });
   const facts = inspectProcess(started.pid)!;
   const session = readFileSync(`/proc/${started.pid}/stat`, "utf8").split(") ")[1]!.split(" ")[3];
   expect(Number(session)).toBe(started.pid);
   expect(signalProcess(facts, "SIGKILL")).toBe(true);
   await started.exited;
   expect(isRunning(facts)).toBe(false);
+  // What it is given is all that it gets of the environment.
+  expect(readFileSync(log, "utf8")).not.toContain("/");
   rmSync(directory, { recursive: true });
 });
 

@@ -57,7 +57,8 @@ export function startDetached(
       stdin: "ignore",
       stdout: log,
       stderr: log,
-      env: { ...process.env, ...env },
+      // Without our environment, which may hold secrets, and which it would keep for as long as it lives.
+      env: { ...(process.env["PATH"] === undefined ? {} : { PATH: process.env["PATH"] }), ...env },
     });
     child.unref();
     return { pid: child.pid, exited: child.exited };

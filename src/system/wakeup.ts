@@ -20,7 +20,7 @@ export class Wakeup {
 
   /** Wakes in `delay` milliseconds, unless an earlier time was asked for. */
   wakeIn(delay: number): void {
-    const due = Date.now() + delay;
+    const due = performance.now() + delay;
     if (due >= this.#due) return;
     clearTimeout(this.#timer);
     this.#due = due;
