@@ -1,7 +1,9 @@
 /** Time and chance, handed in so that tests need neither. */
 export interface Clock {
-  /** Milliseconds. */
+  /** Milliseconds that only go forward, whatever the machine's clock does: for how long something has lasted. */
   now(): number;
+  /** What the machine's clock says: for others to read. */
+  date(): Date;
   /** Resolves after `ms` milliseconds, or at once when `signal` aborts. Never rejects. */
   sleep(ms: number, signal: AbortSignal): Promise<void>;
   /** From 0 up to, but not, 1. */
@@ -9,7 +11,8 @@ export interface Clock {
 }
 
 export const realClock: Clock = {
-  now: () => Date.now(),
+  now: () => performance.now(),
+  date: () => new Date(),
   random: () => Math.random(),
   sleep: (ms, signal) =>
     new Promise((resolve) => {

@@ -43,7 +43,10 @@ export interface Credentials {
  * @param load gives the configuration; called again after `forget()`, so that a rewritten kubeconfig is followed
  * @param now milliseconds, for tests
  */
-export function credentials(load: () => Promise<KubeConfig>, now: () => number = Date.now): Credentials {
+export function credentials(
+  load: () => Promise<KubeConfig>,
+  now: () => number = () => performance.now(),
+): Credentials {
   let config: Promise<KubeConfig> | undefined;
   let current: { access: Promise<Access>; at: number } | undefined;
   let last: Access | undefined;

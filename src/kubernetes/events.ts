@@ -60,7 +60,7 @@ export function eventRecorder(api: KubeApi, options: EventOptions, signal: Abort
   const sendOne = async (event: ServiceEvent): Promise<void> => {
     for (let attempt = 1; attempt <= attempts && !signal.aborted; attempt++) {
       try {
-        await write(api, options.instance, event, new Date(clock.now()), signal);
+        await write(api, options.instance, event, clock.date(), signal);
         options.permissions.granted("create", "events");
         return;
       } catch (error) {

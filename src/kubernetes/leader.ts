@@ -142,7 +142,7 @@ function leaseOf({ api, namespace, name, identity, clock = realClock }: LeaderOp
     holder: string,
     signal?: AbortSignal,
   ): Promise<boolean> => {
-    const now = new Date(clock.now()).toISOString().replace("Z", "000Z");
+    const now = clock.date().toISOString().replace("Z", "000Z");
     const changes = before?.spec?.holderIdentity !== holder;
     const body = {
       apiVersion: "coordination.k8s.io/v1",

@@ -85,7 +85,7 @@ export function serviceTarget(options: ServiceTargetOptions): ServiceTarget {
 
   async function turn(): Promise<void> {
     if (!complete || !services.listed || policies?.listed === false) return;
-    const now = Date.now();
+    const now = performance.now();
     const work = [...dirty].filter(([, job]) => job.due <= now);
     for (const [key] of work) dirty.delete(key);
     await eachOf(work, parallel, async ([key, job]) => {
@@ -109,7 +109,7 @@ export function serviceTarget(options: ServiceTargetOptions): ServiceTarget {
 
   /** Again in `delay` milliseconds, unless there was news of it meanwhile. */
   function later(key: string, job: Job, delay: number): void {
-    if (!dirty.has(key)) dirty.set(key, { ...job, due: Date.now() + delay });
+    if (!dirty.has(key)) dirty.set(key, { ...job, due: performance.now() + delay });
     wakeup.wakeIn(delay + 1);
   }
 

@@ -29,10 +29,10 @@ export async function appears<T>(
   limit: number,
   givenUp: () => boolean = () => false,
 ): Promise<T | undefined> {
-  const end = Date.now() + limit;
+  const end = performance.now() + limit;
   for (;;) {
     const found = await look();
-    if (found !== undefined || givenUp() || Date.now() > end) return found;
+    if (found !== undefined || givenUp() || performance.now() > end) return found;
     await Bun.sleep(pause);
   }
 }

@@ -80,6 +80,7 @@ export function fakeClock(limit = 35_000, random = 0.5): FakeClock {
     slept,
     time: 1_700_000_000_000,
     now: () => clock.time,
+    date: () => new Date(clock.time),
     random: () => random,
     sleep: (ms, signal) => {
       if (signal.aborted) return Promise.resolve();
