@@ -16,7 +16,10 @@ export class PortPool {
     this.#lowest = range.from;
   }
 
-  /** Marks a port as held: a lease of an earlier life, live or in quarantine. False where it is held already. */
+  /**
+   * Marks a port as held: a lease of an earlier life, live or in quarantine, outside the range too where that was
+   * another one. False where it is held already.
+   */
   hold(port: Port): boolean {
     if (this.#taken.has(port)) return false;
     this.#taken.add(port);
@@ -25,7 +28,7 @@ export class PortPool {
 
   release(port: Port): void {
     this.#taken.delete(port);
-    this.#lowest = Math.min(this.#lowest, port);
+    if (port >= this.#range.from) this.#lowest = Math.min(this.#lowest, port);
   }
 
   /** The lowest free port that is not `foreign`, now held; a refusal where the range is used up. */

@@ -250,7 +250,7 @@ test("a peer credential is good with its own key alone", async () => {
   expect(await attempt(world, { credential: { type: "peer", id: key(9) as PublicKey } })).toBe(401);
 });
 
-test.each([
+test.each<unknown>([
   "client\n1",
   'client"1',
   "client;1",
@@ -266,7 +266,7 @@ test.each([
   null,
   { text: "a" },
   { toString: "a" },
-])("the peer name %p is refused", async (name) => {
+] as unknown[])("the peer name %p is refused", async (name) => {
   const world = await createWorld();
   const { body } = await forge(world, { inner: { name, wireguard: {}, metadata: {} } });
   const before = stateOf(world);
