@@ -10,6 +10,7 @@ import { closeNode } from "../role/node.ts";
 import { openPlatform } from "../role/platform.ts";
 import type { Logger } from "../system/log.ts";
 import { overlappingRoute } from "../system/routes.ts";
+import { EndpointError } from "../targets/target.ts";
 import { openLink } from "./link.ts";
 import { createPairingClient, type PairingClient } from "./pairing.ts";
 import { Spoke, type Pairing } from "./spoke.ts";
@@ -97,7 +98,11 @@ async function setUp(spoke: Spoke, config: ClientConfig): Promise<void> {
     throw new Error(
       `Cannot use the server's tunnel network ${formatCidr(pairing.tunnel)}: this machine already has the route ${route}; set the server's tunnel to a network that neither side uses`,
     );
-  await spoke.node.keeper.first();
+  await spoke.node.keeper.first().catch((error: unknown) => {
+    // A name server that is away, as after a power cut: the rest stands, and the name is asked for again and again.
+    if (!(error instanceof EndpointError)) throw error;
+    void spoke.node.keeper.apply();
+  });
   // Upstreams inside the tunnel's network are refused, and only now it is known which that is.
   spoke.node.source.recheck();
   spoke.node.reconciler.setTunnel(pairing.tunnel);
@@ -174,6 +179,13 @@ async function keepLinked(
     if (pairing === undefined) return;
     const changed = new AbortController();
     const tunnelLife = watchTunnel(spoke, pairing);
+    let attempt: ReturnType<typeof pairOnce> | undefined;
+    /** One attempt: where it fails, the link keeps trying the tunnel too and comes back here. */
+    const pairNow = (): ReturnType<typeof pairOnce> =>
+      (attempt ??= pairOnce(spoke, client, config, logger, signal).finally(() => {
+        attempt = undefined;
+        if (!samePairing(pairing, spoke.pairing())) changed.abort();
+      }));
     spoke.link = openLink({
       server: { address: pairing.server.address, port: pairing.syncPort },
       own: config.name,
@@ -189,11 +201,12 @@ async function keepLinked(
         // Where the tunnel itself brings something, it is the server's daemon that is away: leave the tunnel alone.
         if (peer === undefined || (await tunnelLife.sample())) return;
         await spoke.node.tunnel.reconnect(peer);
+        // Beside the next attempt to connect: a server that cannot be asked must not hold it up.
+        void client.serverChanged(signal).then((yes) => (yes ? pairNow() : undefined));
       },
       onLost: async (reason) => {
-        // One attempt: where it fails, the link keeps trying the tunnel too and comes back here.
-        const problem = await pairOnce(spoke, client, config, logger, signal);
-        if (!samePairing(pairing, spoke.pairing())) return changed.abort();
+        const problem = await pairNow();
+        if (changed.signal.aborted) return;
         const peer = spoke.tunnelPeer();
         // The server answers outside the tunnel and not inside it.
         if (problem === undefined && reason === "silent" && peer !== undefined)

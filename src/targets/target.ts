@@ -20,6 +20,9 @@ export class TargetError extends Error {
   override readonly name = "TargetError";
 }
 
+/** Everything was applied except where some peer is reached: its host name does not resolve. */
+export class EndpointError extends TargetError {}
+
 export interface TunnelPeer {
   readonly publicKey: PublicKey;
   readonly presharedKey: Secret;
@@ -45,7 +48,7 @@ export interface TunnelDesired {
 export interface TunnelTarget {
   /**
    * Creates the interface where it is missing (kernel first, else wireguard-go), and applies only what differs: a
-   * changed peer never disturbs another.
+   * changed peer never disturbs another. Throws an EndpointError where only names are missing.
    */
   apply(desired: TunnelDesired): Promise<void>;
   /** Sends the peer's traffic from a new local port and forgets its session, so that it shakes hands anew. */

@@ -17,7 +17,13 @@ import type { Logger } from "../../system/log.ts";
 import { readInterface, type Run } from "../../system/netlink.ts";
 import { startDetached } from "../../system/processes.ts";
 import { serially } from "../../system/serially.ts";
-import { TargetError, type TunnelDesired, type TunnelPeer, type TunnelTarget } from "../target.ts";
+import {
+  EndpointError,
+  TargetError,
+  type TunnelDesired,
+  type TunnelPeer,
+  type TunnelTarget,
+} from "../target.ts";
 import { commands } from "./commands.ts";
 import { openDevice, ownersMark, takeDown, type Device, type DeviceParts } from "./device.ts";
 import { diffPeers, sameSocket, settingsOf, takenOver, type AppliedPeer, type PeerChange } from "./diff.ts";
@@ -121,7 +127,7 @@ export function wireguardTarget(options: WireguardOptions): WireguardTarget {
       await applyInterface(state, wanted);
       await applyPeers(state, wanted);
     } catch (error) {
-      if (!(error instanceof UnresolvedError)) forget();
+      if (!(error instanceof EndpointError)) forget();
       throw error;
     }
   }
@@ -162,7 +168,7 @@ export function wireguardTarget(options: WireguardOptions): WireguardTarget {
       remember(state, change.peer, section.endpoint, failure === undefined);
     listenPort = (await wg.dump()).listenPort;
     const failures = located.flatMap(({ failure }) => (failure === undefined ? [] : [failure]));
-    if (failures.length > 0) throw new UnresolvedError(failures.join("; "));
+    if (failures.length > 0) throw new EndpointError(failures.join("; "));
   }
 
   /** Sets peers; those that have an endpoint and nothing that makes them talk get one keepalive. */
@@ -283,9 +289,6 @@ export function wireguardTarget(options: WireguardOptions): WireguardTarget {
     close: forget,
   };
 }
-
-/** Everything else was applied; only this is to be tried again. */
-class UnresolvedError extends TargetError {}
 
 interface NewPeer extends PeerSection {
   readonly added: boolean;
