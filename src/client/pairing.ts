@@ -73,7 +73,14 @@ export type PairingOutcome =
 export interface PairingClient {
   /** One attempt: a challenge, then each credential that this client has until one is accepted. Writes nothing. */
   pair(signal?: AbortSignal): Promise<PairingOutcome>;
+  /**
+   * Whether what answers at the server's URL has another key than the one known here: a server that lost its state,
+   * which says nothing through the tunnel. Proves nothing; pairing does. Asks for at most two seconds.
+   */
+  serverChanged(signal?: AbortSignal): Promise<boolean>;
 }
+
+const glance = 2000;
 
 /**
  * The client's side of pairing. It prefers `peer` (paired before), then its token, then the PSK: each says no more
@@ -107,6 +114,15 @@ export function createPairingClient(options: PairingClientOptions): PairingClien
         refused = outcome.outcome;
       }
       return refused;
+    },
+    async serverChanged(signal) {
+      const setup = prepare(options, derivePsk);
+      if (!setup.ok) return false;
+      const { base, identity } = setup.value;
+      const known = knownServer(options.store, identity);
+      const http = createPairingHttp({ ...options, timeoutMs: glance, url: pairingUrl(base), signal });
+      const hello = await http.hello();
+      return known !== undefined && hello.kind === "answer" && hello.value.publicKey !== known.publicKey;
     },
   };
 }

@@ -86,6 +86,19 @@ test("a server that lost its state is found again by PSK, which it has to know",
   expect(store.get("peer", "server")?.publicKey).toBe(after.identity.publicKey);
 });
 
+test("a glance tells a server that lost its state from one that did not, and from none", async () => {
+  const [before, after] = [await createWorld(), await createWorld()];
+  const route = switchable(before);
+  const { client, store } = await createClient(before, { name, psk, server: serverUrl, fetch: route.fetch });
+  expect(await client.serverChanged()).toBe(false);
+  await rememberServer(store, expectPaired(await client.pair()));
+  expect(await client.serverChanged()).toBe(false);
+  route.current = after;
+  expect(await client.serverChanged()).toBe(true);
+  route.current = { ...after, fetch: () => Promise.reject(new Error("no route")) };
+  expect(await client.serverChanged()).toBe(false);
+});
+
 test("a client paired by token sends nothing to a server with another key, and says what helps", async () => {
   const [before, after] = [await createWorld(), await createWorld()];
   const route = switchable(before);
