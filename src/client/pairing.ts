@@ -58,6 +58,8 @@ export interface Paired {
   readonly bits: number;
   readonly endpoint: HostPort;
   readonly syncPort: Port;
+  /** Base URL that was paired at. */
+  readonly url: string;
   /** True where the state knew no server, or one with another key. */
   readonly first: boolean;
   readonly credential: CredentialId["type"];
@@ -71,6 +73,8 @@ export type PairingOutcome =
   | { readonly kind: "unreachable"; readonly reason: string };
 
 export interface PairingClient {
+  /** True where the state knows a server, and not one of another URL than the one to pair at. */
+  paired(): boolean;
   /** One attempt: a challenge, then each credential that this client has until one is accepted. Writes nothing. */
   pair(signal?: AbortSignal): Promise<PairingOutcome>;
   /**
@@ -91,6 +95,12 @@ export function createPairingClient(options: PairingClientOptions): PairingClien
   const derivePsk = cachedDerivation();
 
   return {
+    paired() {
+      const known = options.store.get("identity", "identity")?.paired;
+      if (known?.url === undefined) return known !== undefined;
+      const setup = prepare(options, derivePsk);
+      return !setup.ok || setup.value.base.href === known.url;
+    },
     async pair(signal) {
       const setup = prepare(options, derivePsk);
       if (!setup.ok) return { kind: "refused", refusal: setup.refusal, retry: false };
@@ -233,6 +243,7 @@ function accept(
     bits,
     endpoint,
     syncPort,
+    url: base.href,
     first,
     credential: credential.type,
   };

@@ -69,7 +69,8 @@ export async function runClient(given: ClientConfig, logger: Logger, signal: Abo
   const services = node.services?.run(end.signal);
   stack.defer(() => services);
   stack.defer(stop);
-  if (known === undefined && !(await pairAgain(spoke, client, config, logger, end.signal))) return;
+  // What is known of a server that was at another URL stands until the one that is there now has answered.
+  if (!client.paired() && !(await pairAgain(spoke, client, config, logger, end.signal))) return;
   const link = keepLinked(spoke, client, config, logger, end.signal);
   stack.defer(() => link);
   logger.info("Client is ready", {

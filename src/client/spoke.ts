@@ -94,6 +94,7 @@ export class Spoke implements Control {
           bits: outcome.bits,
           server: outcome.peer.name,
           syncPort: outcome.syncPort,
+          url: outcome.url,
         },
       });
     });

@@ -73,6 +73,8 @@ export interface Identity {
     readonly bits: number;
     readonly server: PeerName;
     readonly syncPort: Port;
+    /** Base URL that it paired at: with another one configured, it pairs again. */
+    readonly url?: string;
   };
 }
 
