@@ -112,8 +112,14 @@ export class Stage {
   }
 }
 
-export const flowTo = async (at: Wormhole, peer: string, site: string): Promise<Flow> =>
-  new Flow(at.host, (await at.imported("web", peer)).listener, `Hello from ${site}`);
+/** A flow to the app of a peer, whose answers name the site that they come from. */
+export const flowTo = async (
+  at: Wormhole,
+  peer: string,
+  site: string,
+  app = "web",
+  greeting = "Hello from",
+): Promise<Flow> => new Flow(at.host, (await at.imported(app, peer)).listener, `${greeting} ${site}`);
 
 const heldTo =
   (at: Wormhole, peer: string) =>
