@@ -21,8 +21,8 @@ const mayImport: Readonly<Record<string, readonly string[]>> = {
   store: ["system"],
   config: ["system", "protocol"],
   api: ["protocol", "config", "store", "system"],
-  // The state in a Secret is a backend of the store; labels and names are what the plan says.
-  kubernetes: ["config", "system", "store", "plan"],
+  // The state in a Secret is a backend of the store.
+  kubernetes: ["config", "system", "store"],
   sources: ["config", "system", "kubernetes"],
   targets: ["plan", "render", "system", "store", "config", "kubernetes"],
 };

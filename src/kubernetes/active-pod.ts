@@ -1,6 +1,6 @@
-import { labels } from "../plan/services.ts";
+import { labels } from "../model/labels.ts";
 import type { Logger } from "../system/log.ts";
-import type { KubeApi } from "./api.ts";
+import { KubeError, type KubeApi } from "./api.ts";
 
 export interface ActivePodOptions {
   readonly api: KubeApi;
@@ -24,9 +24,14 @@ export async function becomeActive(options: ActivePodOptions): Promise<void> {
     query: { labelSelector: `application=${application},${labels.active}=yes` },
   });
   for (const { metadata } of active.items)
-    if (metadata.name !== podName) await mark(options, metadata.name, null);
+    if (metadata.name !== podName) await mark(options, metadata.name, null).catch(unlessGone);
   await mark(options, podName, "yes");
   logger.info("Services select this pod", { pod: podName });
+}
+
+/** The pod of a leader that ended may be deleted at any moment: then nothing selects it any more. */
+function unlessGone(error: unknown): void {
+  if (!(error instanceof KubeError && error.status === 404)) throw error;
 }
 
 /** Takes the label from this pod. */

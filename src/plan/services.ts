@@ -1,22 +1,9 @@
+import { annotationPrefix, exposedBy, labels } from "../model/labels.ts";
 import type { Listener } from "../model/listeners.ts";
-import { fitLabel, withHash, type AppName, type PeerName } from "../model/names.ts";
-
-/** The prefix of every annotation and label of ours. */
-export const annotationPrefix = "wormhole.glothriel.github.com";
-
-export const labels = {
-  exposedBy: `${annotationPrefix}/exposed-by`,
-  exposedApp: `${annotationPrefix}/exposed-app`,
-  exposedPeer: `${annotationPrefix}/exposed-peer`,
-  active: `${annotationPrefix}/active`,
-  consumes: `${annotationPrefix}/network-policy-consumes-app`,
-} as const;
+import { fitLabel, type AppName, type PeerName } from "../model/names.ts";
 
 /** Lets a pod name as many apps as it needs: `consumes.wormhole.glothriel.github.com/<app>: "yes"`. */
 export const consumesLabel = (app: AppName): string => `consumes.${annotationPrefix}/${app}`;
-
-/** The value of `exposed-by` on everything that wormhole makes. */
-export const exposedBy = "wormhole";
 
 /** What the release's Services and policies select. */
 export interface Release {
@@ -79,10 +66,6 @@ export function serviceName(peer: PeerName, app: AppName): string {
   const name = `${peer}-${app}`;
   return fitLabel(/^[a-z]/.test(name) ? name : `w-${name}`);
 }
-
-/** The name for a pair whose plain name another pair holds (`a` + `b-c`, `a-b` + `c`). */
-export const otherServiceName = (peer: PeerName, app: AppName): string =>
-  withHash(serviceName(peer, app), `${peer}/${app}`);
 
 export function planService(listener: Import, name: string, release: Release): ServiceObject {
   return {

@@ -90,8 +90,10 @@ export async function openPlatform(
         activeOnly: kubernetes.leaderElection,
       },
       networkPolicies: kubernetes.networkPolicies,
+      events,
       logger,
       missingPermissions: () => permissions.missing(),
+      sourceWatching: () => watched.watching(),
     }),
     openStore: () =>
       kubernetes.state === "sqlite"

@@ -4,7 +4,7 @@ import { eventRecorder } from "../../src/kubernetes/events.ts";
 import { createPermissions } from "../../src/kubernetes/permissions.ts";
 import { connect } from "../../src/kubernetes/transport.ts";
 import type { LocalApp } from "../../src/model/apps.ts";
-import { prefix } from "../../src/sources/kubernetes/annotations.ts";
+import { annotationPrefix as prefix } from "../../src/model/labels.ts";
 import { kubernetesSource } from "../../src/sources/kubernetes/source.ts";
 import { silentLogger } from "../../src/system/log.ts";
 import { eventually, patience, startApiServer, type ApiServer, type Rule } from "./support/apiserver.ts";

@@ -1,11 +1,12 @@
 import { afterAll, afterEach, beforeAll, beforeEach, expect, test } from "bun:test";
-import type { KubeApi } from "../../src/kubernetes/api.ts";
 import { connect } from "../../src/kubernetes/transport.ts";
 import type { Ipv4, Port } from "../../src/model/addresses.ts";
 import type { Listener } from "../../src/model/listeners.ts";
 import { parseAppName, parsePeerName } from "../../src/model/names.ts";
 import { unwrap } from "../../src/model/result.ts";
 import type { Release } from "../../src/plan/services.ts";
+import type { ServiceEvent } from "../../src/kubernetes/events.ts";
+import { KubeError, type KubeApi } from "../../src/kubernetes/api.ts";
 import { silentLogger } from "../../src/system/log.ts";
 import { serviceTarget } from "../../src/targets/kubernetes/target.ts";
 import type { ServiceTarget } from "../../src/targets/target.ts";
@@ -22,6 +23,7 @@ afterAll(() => server.stop(), patience);
 interface Running {
   readonly target: ServiceTarget;
   readonly writes: string[];
+  readonly said: ServiceEvent[];
   stop(): Promise<void>;
 }
 
@@ -38,10 +40,18 @@ afterEach(async () => {
   running = [];
 });
 
+interface Options {
+  readonly networkPolicies?: boolean;
+  readonly api?: KubeApi;
+  /** What becomes of a write before it is sent; undefined: it is sent. */
+  readonly hinder?: (path: string, signal?: AbortSignal) => Promise<never> | undefined;
+}
+
 /** Counts what is written, and otherwise is the real thing. */
-function start(options: { networkPolicies?: boolean; api?: KubeApi; release?: Release } = {}): Running {
+function start(options: Options = {}): Running {
   const real = options.api ?? admin;
   const writes: string[] = [];
+  const said: ServiceEvent[] = [];
   const api: KubeApi = {
     server: real.server,
     watch: (...args) => real.watch(...args),
@@ -50,20 +60,25 @@ function start(options: { networkPolicies?: boolean; api?: KubeApi; release?: Re
         writes.push(
           `${method} ${path.slice(path.indexOf(release.namespace) + release.namespace.length + 1)}`,
         );
-      return real.request(method, path, request);
+      const hindered = method === "GET" ? undefined : options.hinder?.(path, request?.signal);
+      return hindered ?? real.request(method, path, request);
     },
   };
   const target = serviceTarget({
     api,
-    release: options.release ?? release,
+    release,
     networkPolicies: options.networkPolicies ?? false,
+    events: { record: (event) => said.push(event), idle: () => Promise.resolve() },
     logger: silentLogger,
+    missingPermissions: () => [],
+    sourceWatching: () => true,
   });
   const end = new AbortController();
   const done = target.run(end.signal);
   const one = {
     target,
     writes,
+    said,
     stop: async () => {
       end.abort();
       await done;
@@ -150,16 +165,16 @@ test("an orphan of an earlier life goes", async () => {
   await shows("only the kept one", ["a-kept 80>25002"]);
 });
 
-test("what the Go version left with our selector is taken over", async () => {
-  await server.apply({
-    apiVersion: "v1",
-    kind: "Service",
-    metadata: {
-      name: "a-x",
-      namespace: release.namespace,
-      labels: { "wormhole.glothriel.github.com/exposed-by": "wormhole" },
+test.each([
+  ["the same port", [{ port: 80, targetPort: 30000 }]],
+  ["another port, without a name", [{ port: 8080, targetPort: 30000 }]],
+])("what the Go version left with our selector is taken over: %s", async (_, ports) => {
+  await admin.request("POST", `/api/v1/namespaces/${release.namespace}/services`, {
+    query: { fieldManager: "wormhole" },
+    body: {
+      metadata: { name: "a-x", labels: { "wormhole.glothriel.github.com/exposed-by": "wormhole" } },
+      spec: { selector: { application: "wormhole-server" }, ports },
     },
-    spec: { selector: { application: "wormhole-server" }, ports: [{ port: 80, targetPort: 30000 }] },
   });
   const before = await named("a-x");
   const { target } = start();
@@ -175,22 +190,37 @@ test.each([
     { "wormhole.glothriel.github.com/exposed-by": "wormhole" },
     { application: "other" },
   ],
+  ["no selector", {}, undefined],
+  ["our selector, as the chart's own have", {}, { application: "wormhole-server" }],
 ])("a foreign Service in the way (%s) is refused by name and stays as it is", async (_, labels, selector) => {
   await server.apply({
     apiVersion: "v1",
     kind: "Service",
     metadata: { name: "a-x", namespace: release.namespace, labels },
-    spec: { selector, ports: [{ port: 80, targetPort: 8080 }] },
+    spec: {
+      ...(selector === undefined ? {} : { selector }),
+      ports: [{ name: "theirs", port: 8080, targetPort: 8080 }],
+    },
   });
   const before = await named("a-x");
-  const { target } = start();
+  const { target, said, writes } = start();
   target.replace([imported("a", "x"), imported("a", "y", 25002)]);
   await eventually("the refusal", () => target.refused().length === 1);
   expect(target.refused()[0]?.subject).toBe(`Service ${release.namespace}/a-x`);
   await eventually("the other", () => named("a-y"));
   expect(await named("a-x")).toEqual(before!);
+  expect(said.map((event) => [event.service.name, event.service.uid, event.reason])).toEqual([
+    ["a-x", before!.metadata.uid, "NameConflict"],
+  ]);
+  expect(said[0]?.message).toContain('app "x" of peer "a" has no Service');
+  // From then on it is looked at, and not written to.
+  const sent = writes.length;
+  target.want({ upserts: [imported("a", "x", 25003), imported("a", "z", 25004)], removes: [] });
+  await eventually("a later one", () => named("a-z"));
+  expect(writes.slice(sent)).toEqual(["PATCH services/a-z"]);
+  expect(said.length).toBe(1);
   target.replace([]);
-  await shows("only the foreign one", ["a-x 80>8080"]);
+  await shows("only the foreign one", ["a-x 8080>8080"]);
 });
 
 test("drift is repaired: an edit, an added port, a deletion", async () => {
@@ -209,11 +239,35 @@ test("drift is repaired: an edit, an added port, a deletion", async () => {
     },
   });
   await shows("the ports again", ["a-x 80>25001"]);
-  await merge({ spec: { selector: { application: "mine", also: "this" } } });
-  // Another selector makes it another's: it is not ours to change until it is gone.
-  await eventually("the refusal", () => target.refused().length === 1);
+  await merge({ spec: { type: "NodePort", selector: { application: "mine", also: "this" } } });
+  await eventually("selector and type again", async () => {
+    const spec = (await named("a-x"))?.spec;
+    return (
+      spec?.["type"] === "ClusterIP" && Bun.deepEquals(spec["selector"], { application: "wormhole-server" })
+    );
+  });
   await admin.request("DELETE", path);
   await shows("the Service again", ["a-x 80>25001"]);
+  expect(target.refused()).toEqual([]);
+});
+
+test("a Service of ours whose label was taken away is left to whoever took it, until it is gone", async () => {
+  const { target } = start();
+  target.replace([imported("a", "x")]);
+  await shows("the Service", ["a-x 80>25001"]);
+  const path = `/api/v1/namespaces/${release.namespace}/services/a-x`;
+  await admin.request("PATCH", path, {
+    contentType: "application/merge-patch+json",
+    body: {
+      metadata: { labels: { "wormhole.glothriel.github.com/exposed-by": null } },
+      spec: { selector: { application: "mine" } },
+    },
+  });
+  // It carries our field manager still, but nothing says any more that it is wormhole's.
+  await eventually("the refusal", () => target.refused().length === 1);
+  await admin.request("DELETE", path);
+  target.want({ upserts: [imported("a", "x", 25002)], removes: [] });
+  await shows("the Service again", ["a-x 80>25002"]);
   await eventually("no refusal", () => target.refused().length === 0);
 });
 
@@ -249,6 +303,37 @@ test("pairs that come out with one name are told apart, and long names are cut",
   expect(Math.max(...names.map((name) => name.length))).toBeLessThanOrEqual(63);
 });
 
+test("two pairs that come out alike keep their names, whatever their order, also after a restart", async () => {
+  const [one, two] = [imported("a-b", "c"), imported("a", "b-c", 25002)];
+  const first = start();
+  first.target.replace([one]);
+  await shows("the first", ["a-b-c 80>25001"]);
+  first.target.want({ upserts: [two], removes: [] });
+  await eventually("both", async () => (await summary()).length === 2);
+  const before = await summary();
+  first.target.replace([two, one]);
+  first.target.want({ upserts: [imported("z", "z", 25003)], removes: [] });
+  await eventually("a later one", () => named("z-z"));
+  expect(first.writes.length).toBe(3);
+  await first.stop();
+  const second = start();
+  second.target.replace([two, one]);
+  second.target.want({ upserts: [imported("y", "y", 25004)], removes: [] });
+  await eventually("a later one", () => named("y-y"));
+  expect((await summary()).filter((line) => line.startsWith("a-b-c"))).toEqual(before);
+  expect(second.writes.length).toBe(2);
+});
+
+test("an app whose port changes keeps its Service and the address of it", async () => {
+  const { target } = start();
+  target.replace([imported("a", "x")]);
+  const before = await eventually("the Service", () => named("a-x"));
+  target.want({ upserts: [imported("a", "x", 25002, 81)], removes: [] });
+  target.want({ upserts: [], removes: [imported("a", "x")] });
+  await shows("the new port", ["a-x 81>25002"]);
+  expect((await named("a-x"))?.metadata.uid).toBe(before.metadata.uid);
+});
+
 test("with network policies each Service has one, for pods that name the app", async () => {
   const { target } = start({ networkPolicies: true });
   target.replace([imported("client1", "web")]);
@@ -281,6 +366,17 @@ test("with network policies each Service has one, for pods that name the app", a
   await eventually("no policy", async () => (await list("networkpolicies")).length === 0);
 });
 
+test("policies of an earlier life go where they are not wanted any more", async () => {
+  const first = start({ networkPolicies: true });
+  first.target.replace([imported("a", "x")]);
+  await eventually("the policy", async () => (await list("networkpolicies")).length === 1);
+  await first.stop();
+  const second = start();
+  second.target.replace([imported("a", "x")]);
+  await eventually("no policy", async () => (await list("networkpolicies")).length === 0);
+  await shows("the Service", ["a-x 80>25001"]);
+});
+
 test("a missing permission is named, and the rest goes on", async () => {
   await server.allow(release.namespace, "half", [
     {
@@ -298,6 +394,67 @@ test("a missing permission is named, and the rest goes on", async () => {
   const note = await eventually("the note", () => target.report().note);
   expect(note).toContain("missing permission: create, patch and delete networkpolicies");
 });
+
+test("without permission to policies, Services are made all the same", async () => {
+  await server.allow(release.namespace, "services", [
+    { apiGroups: [""], resources: ["services"], verbs: ["list", "watch", "create", "patch", "delete"] },
+  ]);
+  const token = await server.token(release.namespace, "services");
+  const api = await connect({ kubeconfig: await server.kubeconfigFor(`services-${count}`, { token }) });
+  const { target } = start({ networkPolicies: true, api });
+  target.replace([imported("a", "x")]);
+  await shows("the Service", ["a-x 80>25001"]);
+  await eventually("the note", () =>
+    target.report().note?.includes("missing permission: list and watch networkpolicies"),
+  );
+  expect(target.report().watching).toBe(false);
+});
+
+test("names that failed for a while are each tried again, whichever is due first", async () => {
+  const failed = new Set<string>();
+  const delays: Record<string, number> = { "a-x": 50, "a-y": 600 };
+  const { target } = start({
+    hinder: (path) => {
+      const name = path.slice(path.lastIndexOf("/") + 1);
+      if (failed.has(name)) return undefined;
+      failed.add(name);
+      return Promise.reject(new KubeError("not now", 400, "", delays[name]));
+    },
+  });
+  target.replace([imported("a", "x"), imported("a", "y", 25002)]);
+  await shows("both", ["a-x 80>25001", "a-y 80>25002"]);
+});
+
+test("an API server that is too busy is asked for all names together", async () => {
+  let left = 3;
+  const { target, writes } = start({
+    hinder: () =>
+      left-- > 0 ? Promise.reject(new KubeError("busy", 429, "TooManyRequests", 200)) : undefined,
+  });
+  target.replace(Array.from({ length: 60 }, (_, i) => imported("a", `app-${i}`, 25001 + i)));
+  await eventually("all", async () => (await list()).length === 60);
+  expect(writes.length).toBe(63);
+  await eventually("no trouble", () => target.report().note === undefined);
+});
+
+test(
+  "it ends at once while the API server says nothing",
+  async () => {
+    const asked = Promise.withResolvers<void>();
+    const one = start({
+      hinder: (_, signal) =>
+        new Promise((_resolve, fail) => {
+          asked.resolve();
+          signal?.addEventListener("abort", () => fail(signal.reason as Error));
+        }),
+    });
+    one.target.replace(Array.from({ length: 60 }, (_, i) => imported("a", `app-${i}`, 25001 + i)));
+    await asked.promise;
+    await one.stop();
+    expect(one.writes.length).toBeLessThanOrEqual(8);
+  },
+  patience,
+);
 
 test(
   "an API server that was away finds everything as it should be",

@@ -1,12 +1,7 @@
+import { annotationPrefix, labels } from "../../model/labels.ts";
 import { parsePeerName, type PeerName } from "../../model/names.ts";
 import { ok, quote, refuse, type Result } from "../../model/result.ts";
 import type { ServiceObject, ServicePort } from "./objects.ts";
-
-/** What annotations and labels of wormhole begin with; users of earlier versions rely on it. */
-export const prefix = "wormhole.glothriel.github.com";
-
-/** On every Service that wormhole made: such a one is never exposed again. */
-const madeByWormhole = `${prefix}/exposed-by`;
 
 /** What a Service's annotations ask for. */
 export interface Exposure {
@@ -40,27 +35,28 @@ export const subjectOf = (service: ServiceObject): string =>
 /** Undefined where the Service does not ask to be exposed. An invalid annotation refuses the whole Service. */
 export function readAnnotations(service: ServiceObject): Result<Exposure | undefined> {
   const subject = subjectOf(service);
-  const read = (name: string): string | undefined => service.metadata.annotations?.[`${prefix}/${name}`];
+  const read = (name: string): string | undefined =>
+    service.metadata.annotations?.[`${annotationPrefix}/${name}`];
   const exposed = exposedValues.get(read("exposed"));
   if (exposed === undefined)
     return refuse(
       subject,
-      `annotation ${prefix}/exposed is ${quote(read("exposed"))}`,
+      `annotation ${annotationPrefix}/exposed is ${quote(read("exposed"))}`,
       "use yes, true, 1, no, false or 0",
     );
   if (!exposed || service.metadata.deletionTimestamp !== undefined) return ok(undefined);
-  if (service.metadata.labels?.[madeByWormhole] !== undefined)
+  if (service.metadata.labels?.[labels.exposedBy] !== undefined)
     return refuse(
       subject,
       "was made by wormhole and is never exposed again",
-      `remove the annotation ${prefix}/exposed`,
+      `remove the annotation ${annotationPrefix}/exposed`,
     );
 
   const name = read("name") ?? `${service.metadata.namespace ?? "default"}-${service.metadata.name}`;
   if (!longName.test(name))
     return refuse(
       subject,
-      `annotation ${prefix}/name is ${quote(name)}`,
+      `annotation ${annotationPrefix}/name is ${quote(name)}`,
       "use a-z, 0-9 and '-', beginning and ending with a letter or digit",
     );
   const ports = readPorts(subject, service.spec?.ports ?? [], read("ports"));
@@ -86,7 +82,7 @@ function readPorts(
   if (wanted === undefined || unknown !== undefined)
     return refuse(
       subject,
-      `annotation ${prefix}/ports is ${quote(text)}${unknown === undefined ? "" : `, and there is no port ${quote(unknown)}`}`,
+      `annotation ${annotationPrefix}/ports is ${quote(text)}${unknown === undefined ? "" : `, and there is no port ${quote(unknown)}`}`,
       `use names or numbers of its ports, separated by commas: ${known.join(", ")}`,
     );
   return ok(ports.filter((port) => wanted.some((word) => match(word)(port))));
@@ -103,7 +99,7 @@ function readPeers(subject: string, text: string | undefined): Result<readonly P
   if (words === undefined || words.some((word) => !peers.has(word as PeerName)))
     return refuse(
       subject,
-      `annotation ${prefix}/peers is ${quote(text)}`,
+      `annotation ${annotationPrefix}/peers is ${quote(text)}`,
       "use names of peers, separated by commas, or remove it to expose the Service to everyone",
     );
   return ok([...peers].sort());

@@ -1,7 +1,7 @@
 import type { LocalApp } from "../../model/apps.ts";
+import { annotationPrefix } from "../../model/labels.ts";
 import { withHash, type AppName } from "../../model/names.ts";
 import type { Refusal } from "../../model/result.ts";
-import { prefix } from "./annotations.ts";
 import type { Claim } from "./plan.ts";
 
 /** A claim whose wanted name is somebody else's: it goes by another name. */
@@ -105,7 +105,7 @@ export function createNames(): Names {
       refusal: {
         subject: claim.app.origin,
         rule: `wants the app name "${claim.wanted}", which ${holder ?? "another Service"} has; it is exposed as "${name}"`,
-        remedy: `set the annotation ${prefix}/name to a name of its own`,
+        remedy: `set the annotation ${annotationPrefix}/name to a name of its own`,
       },
     };
   };

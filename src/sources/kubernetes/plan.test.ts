@@ -1,6 +1,6 @@
 import { describe as group, expect, test } from "bun:test";
 import { describe } from "../../model/result.ts";
-import { prefix } from "./annotations.ts";
+import { annotationPrefix as prefix } from "../../model/labels.ts";
 import type { EndpointSliceObject, ServiceObject } from "./objects.ts";
 import { planService, type ServicePlan } from "./plan.ts";
 

@@ -4,7 +4,7 @@ import { KubeError, type WatchEvent } from "../../kubernetes/api.ts";
 import type { ServiceEvent } from "../../kubernetes/events.ts";
 import { createPermissions } from "../../kubernetes/permissions.ts";
 import { silentLogger } from "../../system/log.ts";
-import { prefix } from "./annotations.ts";
+import { annotationPrefix as prefix } from "../../model/labels.ts";
 import type { EndpointSliceObject, ServiceObject } from "./objects.ts";
 import { kubernetesSource } from "./source.ts";
 

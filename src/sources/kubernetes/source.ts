@@ -4,11 +4,11 @@ import type { EventRecorder } from "../../kubernetes/events.ts";
 import type { Permissions } from "../../kubernetes/permissions.ts";
 import { reflect, type KubeObject } from "../../kubernetes/reflector.ts";
 import type { LocalApp } from "../../model/apps.ts";
+import { annotationPrefix } from "../../model/labels.ts";
 import type { AppName } from "../../model/names.ts";
 import type { Refusal } from "../../model/result.ts";
 import type { Logger } from "../../system/log.ts";
 import type { Source } from "../source.ts";
-import { prefix } from "./annotations.ts";
 import { createNames } from "./names.ts";
 import { keyOf, type EndpointSliceObject, type ServiceObject } from "./objects.ts";
 import { planService, type PlanOptions, type ServicePlan } from "./plan.ts";
@@ -100,7 +100,7 @@ export function kubernetesSource(
     const key = keyOf(object);
     if (deleted) stories.gone(key);
     // A Service that says nothing of us costs nothing.
-    const asks = object.metadata.annotations?.[`${prefix}/exposed`] !== undefined;
+    const asks = object.metadata.annotations?.[`${annotationPrefix}/exposed`] !== undefined;
     if (deleted || !asks) return replan(scope, key, undefined);
     const unchanged =
       services.get(key)?.service.metadata.resourceVersion === object.metadata.resourceVersion &&
@@ -274,7 +274,7 @@ const scopesOf = (namespaces: readonly string[]): readonly Scope[] =>
 /** Only what is read is kept: a Service may carry large annotations of others. */
 function trimmed({ metadata, spec }: ServiceObject): ServiceObject {
   const own = (all: Readonly<Record<string, string>> | undefined): Record<string, string> =>
-    Object.fromEntries(Object.entries(all ?? {}).filter(([key]) => key.startsWith(`${prefix}/`)));
+    Object.fromEntries(Object.entries(all ?? {}).filter(([key]) => key.startsWith(`${annotationPrefix}/`)));
   const { annotations, labels, ...rest } = metadata;
   const kept = { ...rest, annotations: own(annotations), labels: own(labels) };
   return { metadata: kept, ...(spec === undefined ? {} : { spec }) };

@@ -1,31 +1,40 @@
 import type { KubeApi } from "../../kubernetes/api.ts";
 import { KubeError } from "../../kubernetes/api.ts";
+import type { EventRecorder } from "../../kubernetes/events.ts";
 import { remoteKey, type RemoteKey } from "../../model/apps.ts";
 import type { Listener, ListenerDelta } from "../../model/listeners.ts";
 import type { PeerName } from "../../model/names.ts";
-import type { Refusal } from "../../model/result.ts";
+import { describe, type Refusal } from "../../model/result.ts";
 import type { KubernetesReport } from "../../model/status.ts";
-import { otherServiceName, planPolicy, planService, serviceName, type Release } from "../../plan/services.ts";
+import { planPolicy, planService, type Release } from "../../plan/services.ts";
 import { Wakeup } from "../../system/wakeup.ts";
 import type { Logger } from "../../system/log.ts";
 import type { ServiceTarget } from "../target.ts";
-import { Collection, type Outcome } from "./collection.ts";
-import { policyKind, serviceKind } from "./kinds.ts";
+import { Collection } from "./collection.ts";
+import { Converger } from "./converger.ts";
+import { policyKind, serviceKind, type ObjectKind, type Observed } from "./kinds.ts";
+import { Names } from "./names.ts";
 
 export interface ServiceTargetOptions {
   readonly api: KubeApi;
   readonly release: Release;
+  /** Without them, those of an earlier life go: a pod that one of them selects is closed to everybody else. */
   readonly networkPolicies: boolean;
+  readonly events: EventRecorder;
   readonly logger: Logger;
   /** What others of this process lack, such as the source that watches Services: one report for status. */
-  readonly missingPermissions?: () => readonly string[];
+  readonly missingPermissions: () => readonly string[];
+  /** Whether the source sees what happens to Services. */
+  readonly sourceWatching: () => boolean;
 }
 
-/** Requests under way at once: an API server answers one in some milliseconds, and a burst must not starve others. */
-const parallel = 8;
+type Import = Listener & { readonly peer: PeerName };
 
-/** Milliseconds until a refused name is looked at again: whoever held it may have let it go without an event for us. */
-const refusedAgainAfter = 30_000;
+/** One kind of objects, and the work on it. */
+interface Part {
+  readonly collection: Collection;
+  readonly converger: Converger;
+}
 
 /**
  * A Service, and where wanted a NetworkPolicy, for each live import.
@@ -37,187 +46,157 @@ const refusedAgainAfter = 30_000;
 export function serviceTarget(options: ServiceTargetOptions): ServiceTarget {
   const { api, release, logger } = options;
   const wakeup = new Wakeup();
-  const names = new Names();
-  const refusals = new Map<string, Refusal>();
   const problems = new Map<string, string>();
-  /** Objects to look at, by kind and name. */
-  const dirty = new Map<string, Job>();
+  const live = new Map<RemoteKey, Import>();
+  /** Set when everything that is live was told once: before that, what nobody wants is no orphan. */
   let complete = false;
 
-  const collection = (kind: typeof serviceKind): Collection => {
-    const made: Collection = new Collection({
+  const services = part(serviceKind, nameAll);
+  const policies = part(policyKind, () => undefined);
+  const parts = [services, policies];
+  const names = new Names((name, wanted) => services.collection.shows(name, wanted));
+
+  function part(kind: ObjectKind, onListed: () => void): Part {
+    const { resource } = kind;
+    let away = false;
+    const converger = new Converger({
+      converge: (name, signal) => collection.converge(name, signal),
+      onProblem: (name, problem) =>
+        note(
+          name === undefined ? `write ${resource}` : `write ${resource} ${name}`,
+          problem && explain(problem, "create, patch and delete", resource),
+        ),
+    });
+    const collection: Collection = new Collection({
       api,
       kind,
       release,
       logger,
-      onDifference: (name) => {
-        dirty.set(`${kind.name} ${name}`, { collection: made, name, tries: 0, due: 0 });
+      onListed,
+      onDifference: (name, news) => {
+        converger.mark(name, news);
         wakeup.wake();
       },
-      onState: (problem) =>
-        note(
-          `watch ${kind.resource}`,
-          problem === undefined ? undefined : explain(problem, "list and watch", kind.resource),
-        ),
+      onState: (problem) => {
+        note(`watch ${resource}`, problem && explain(problem, "list and watch", resource));
+        if (problem === undefined && away) {
+          converger.release();
+          wakeup.wake();
+        }
+        away = problem !== undefined;
+      },
+      onForeign: (holder, refusal) => tellHolder(kind, holder, refusal),
     });
-    return made;
-  };
-  const services = collection(serviceKind);
-  const policies = options.networkPolicies ? collection(policyKind) : undefined;
+    return { collection, converger };
+  }
 
   function note(what: string, problem: string | undefined): void {
     if (problem === problems.get(what)) return;
-    if (problem === undefined) problems.delete(what);
-    else {
-      problems.set(what, problem);
-      logger.warn("Kubernetes refuses", { what, problem });
-    }
+    if (problem === undefined) return void problems.delete(what);
+    problems.set(what, problem);
+    logger.warn("Kubernetes refuses", { what, problem });
   }
 
-  function want(listener: Listener, present: boolean): void {
-    if (listener.peer === undefined) return;
-    const imported = { ...listener, peer: listener.peer };
-    const name = present ? names.claim(imported.peer, imported) : names.free(imported.peer, imported);
-    if (name === undefined) return;
-    policies?.want(name, present ? planPolicy(imported, name, release) : undefined);
-    services.want(name, present ? planService(imported, name, release) : undefined);
-  }
-
-  async function turn(): Promise<void> {
-    if (!complete || !services.listed || policies?.listed === false) return;
-    const now = performance.now();
-    const work = [...dirty].filter(([, job]) => job.due <= now);
-    for (const [key] of work) dirty.delete(key);
-    await eachOf(work, parallel, async ([key, job]) => {
-      try {
-        settle(key, job, await job.collection.converge(job.name));
-        note(`write ${key}`, undefined);
-      } catch (error) {
-        note(`write ${key}`, explain(error as Error, "create, patch and delete", job.collection.resource));
-        later(key, { ...job, tries: job.tries + 1 }, retryDelay(error, job.tries));
-      }
+  /** Whoever looks at the object in the way learns what it is in the way of. */
+  function tellHolder(kind: ObjectKind, { metadata }: Observed, refusal: Refusal): void {
+    logger.warn("A name is held by somebody else", { object: refusal.subject });
+    if (kind.name !== "Service") return;
+    options.events.record({
+      service: {
+        namespace: release.namespace,
+        name: metadata.name,
+        ...(metadata.uid === undefined ? {} : { uid: metadata.uid }),
+      },
+      type: "Warning",
+      reason: "NameConflict",
+      message: describe(refusal),
+      news: false,
     });
   }
 
-  function settle(key: string, job: Job, outcome: Outcome): void {
-    if (outcome.done) return void refusals.delete(key);
-    if (!refusals.has(key))
-      logger.warn("A name is held by somebody else", { object: outcome.refusal.subject });
-    refusals.set(key, outcome.refusal);
-    later(key, job, refusedAgainAfter);
+  /** Until the first listing there are no names: what stands says which of two pairs has the one that both want. */
+  function nameAll(): void {
+    names.claimAll(live.values());
+    for (const imported of live.values()) show(imported);
   }
 
-  /** Again in `delay` milliseconds, unless there was news of it meanwhile. */
-  function later(key: string, job: Job, delay: number): void {
-    if (!dirty.has(key)) dirty.set(key, { ...job, due: performance.now() + delay });
-    wakeup.wakeIn(delay + 1);
+  function show(imported: Import): void {
+    const name = names.claim(imported);
+    policies.collection.want(name, options.networkPolicies ? planPolicy(imported, name, release) : undefined);
+    services.collection.want(name, planService(imported, name, release));
+  }
+
+  function add(imported: Import): void {
+    live.set(remoteKey(imported.peer, imported.app), imported);
+    if (services.collection.listed) show(imported);
+  }
+
+  function remove({ peer, app, port, protocol }: Import): void {
+    const key = remoteKey(peer, app);
+    const held = live.get(key);
+    // The pair may have moved on to another listener: then its Service stays.
+    if (held === undefined || held.port !== port || held.protocol !== protocol) return;
+    live.delete(key);
+    const name = names.free(held);
+    if (name === undefined) return;
+    services.collection.want(name, undefined);
+    policies.collection.want(name, undefined);
+  }
+
+  /** Milliseconds until there is more to do. */
+  async function turn(signal: AbortSignal): Promise<number> {
+    // Each kind by itself: a permission that is missing for one does not hold up the other.
+    const ready = complete ? parts.filter(({ collection }) => collection.listed) : [];
+    return Math.min(...(await Promise.all(ready.map(({ converger }) => converger.work(signal)))));
   }
 
   return {
     async run(signal) {
-      const watches = [services.watch(signal), ...(policies === undefined ? [] : [policies.watch(signal)])];
+      using wakes = wakeup;
+      const watches = parts.map(({ collection }) => collection.watch(signal));
       while (!signal.aborted) {
-        await turn();
-        await wakeup.next(signal);
+        const rest = await turn(signal);
+        if (Number.isFinite(rest)) wakes.wakeIn(rest + 1);
+        await wakes.next(signal);
       }
       await Promise.allSettled(watches);
     },
-    replace(live) {
-      const before = new Set(services.wanted());
-      names.clear();
-      const kept = [...live];
-      for (const listener of kept) want(listener, true);
-      const now = new Set(kept.flatMap((one) => names.of(one) ?? []));
-      for (const name of before) {
-        if (now.has(name)) continue;
-        policies?.want(name, undefined);
-        services.want(name, undefined);
-      }
+    replace(listeners) {
+      const kept = importsOf(listeners);
+      const keys = new Set(kept.map(({ peer, app }) => remoteKey(peer, app)));
+      for (const [key, imported] of live) if (!keys.has(key)) remove(imported);
+      for (const imported of kept) add(imported);
       complete = true;
       wakeup.wake();
     },
     want(delta: ListenerDelta) {
-      for (const listener of delta.removes) want(listener, false);
-      for (const listener of delta.upserts) want(listener, true);
+      for (const imported of importsOf(delta.removes)) remove(imported);
+      for (const imported of importsOf(delta.upserts)) add(imported);
     },
-    refused: () => [...refusals.values()],
+    refused: () => parts.flatMap(({ collection }) => collection.refused()),
     report(): KubernetesReport {
-      const missing = (options.missingPermissions?.() ?? []).map(
-        (permission) => `missing permission: ${permission}`,
-      );
+      const missing = options.missingPermissions().map((permission) => `missing permission: ${permission}`);
       const notes = [...new Set([...problems.values(), ...missing])].slice(0, 5);
       return {
         namespace: release.namespace,
-        watching: ![...problems.keys()].some((key) => key.startsWith("watch ")),
-        managedServices: services.managed,
+        watching:
+          options.sourceWatching() &&
+          parts.every(({ collection }) => collection.listed) &&
+          ![...problems.keys()].some((key) => key.startsWith("watch ")),
+        managedServices: services.collection.managed,
         ...(notes.length === 0 ? {} : { note: notes.join("; ") }),
       };
     },
   };
 }
 
-interface Job {
-  readonly collection: Collection;
-  readonly name: string;
-  readonly tries: number;
-  /** Unix milliseconds before which it is not tried. */
-  readonly due: number;
-}
-
-/** Which (peer, app) has which object name. The first to claim the plain one keeps it while it is live. */
-class Names {
-  readonly #byName = new Map<string, RemoteKey>();
-  readonly #byKey = new Map<RemoteKey, { name: string; port: number }>();
-
-  claim(peer: PeerName, { app, port }: Listener): string {
-    const key = remoteKey(peer, app);
-    const held = this.#byKey.get(key);
-    if (held !== undefined) {
-      held.port = port;
-      return held.name;
-    }
-    const plain = serviceName(peer, app);
-    const name = this.#byName.has(plain) ? otherServiceName(peer, app) : plain;
-    this.#byName.set(name, key);
-    this.#byKey.set(key, { name, port });
-    return name;
-  }
-
-  /** Undefined where the pair has moved on to another listener: then its Service stays. */
-  free(peer: PeerName, { app, port }: Listener): string | undefined {
-    const key = remoteKey(peer, app);
-    const held = this.#byKey.get(key);
-    if (held === undefined || held.port !== port) return undefined;
-    this.#byKey.delete(key);
-    this.#byName.delete(held.name);
-    return held.name;
-  }
-
-  of({ peer, app }: Listener): string | undefined {
-    return peer === undefined ? undefined : this.#byKey.get(remoteKey(peer, app))?.name;
-  }
-
-  clear(): void {
-    this.#byName.clear();
-    this.#byKey.clear();
-  }
-}
+const importsOf = (listeners: Iterable<Listener>): Import[] =>
+  [...listeners].flatMap((listener) =>
+    listener.peer === undefined ? [] : [{ ...listener, peer: listener.peer }],
+  );
 
 function explain(error: Error, verbs: string, resource: string): string {
   if (error instanceof KubeError && error.status === 403)
     return `missing permission: ${verbs} ${resource} (docs/security.md lists what it needs)`;
   return error.message;
-}
-
-/** Milliseconds: what the server asks for, else 200 doubling up to 30,000. */
-const retryDelay = (error: unknown, tries: number): number =>
-  (error instanceof KubeError ? error.retryAfter : undefined) ?? Math.min(200 * 2 ** tries, 30_000);
-
-/** Runs `job` over all items, at most `width` at once. `job` must not throw. */
-async function eachOf<T>(items: readonly T[], width: number, job: (item: T) => Promise<void>): Promise<void> {
-  let next = 0;
-  const lane = async (): Promise<void> => {
-    while (next < items.length) await job(items[next++]!);
-  };
-  await Promise.all(Array.from({ length: Math.min(width, items.length) }, lane));
 }
