@@ -8,7 +8,7 @@ import type { ResolvedSource } from "../sources/source.ts";
 import { memoryBackend, openStore } from "../store/open.ts";
 import type { RecordChange } from "../store/records.ts";
 import { silentLogger } from "../system/log.ts";
-import type { Block, FirewallTarget, ProxyTarget } from "../targets/target.ts";
+import type { Block, FirewallTarget, ProxyTarget, ServiceTarget } from "../targets/target.ts";
 import { Alarms } from "./alarms.ts";
 import { Leases } from "./leases.ts";
 import { Reconciler } from "./reconciler.ts";
@@ -176,6 +176,17 @@ beforeEach(() => {
   now = 1_000_000;
 });
 
+const fakeServices = (world: Recorder): ServiceTarget => ({
+  run: async () => undefined,
+  replace: () => undefined,
+  want: ({ upserts, removes }) => {
+    for (const { app, port } of removes) world.log.push(`no Service ${app}:${port}`);
+    for (const { app, port } of upserts) world.log.push(`Service ${app}:${port}`);
+  },
+  refused: () => [],
+  report: () => ({ namespace: "test", watching: true, managedServices: 0 }),
+});
+
 async function rig(options: { importPorts?: string; tunnel?: boolean } = {}): Promise<Rig> {
   const backend = memoryBackend(rows as Required<RecordChange>[]);
   const store = await openStore({
@@ -204,6 +215,7 @@ async function rig(options: { importPorts?: string; tunnel?: boolean } = {}): Pr
     source,
     proxy: fakeProxy(world),
     firewall: fakeFirewall(world),
+    services: fakeServices(world),
     alarms,
     logger: silentLogger,
     importAddresses: ["127.0.0.1"],
@@ -571,4 +583,21 @@ test("many random changes end in the same place as the last state alone, and lea
   expect(rows.filter((row) => row.kind === "lease" && !row.value!.includes("releasedAt")).length).toBe(
     wanted.length,
   );
+});
+
+test("an import gets its Service last and loses it first; one that moves to another port keeps it", async () => {
+  const one = await rig();
+  await one.start();
+  one.world.log.length = 0;
+  const { world: inbox } = one.reconciler;
+  inbox.replace(peer("client1"), [announced("web")]);
+  await one.cycle();
+  expect(one.world.log.splice(0)).toEqual(["route web", "open web", "Service web:25001"]);
+  inbox.replace(peer("client1"), [{ ...announced("web"), originalPort: 81 as Port }]);
+  await one.cycle();
+  expect(one.world.log.filter((line) => line.includes("Service"))).toEqual(["Service web:25002"]);
+  one.world.log.length = 0;
+  inbox.replace(peer("client1"), []);
+  await one.cycle();
+  expect(one.world.log).toEqual(["no Service web:25002", "close web", "unroute web"]);
 });

@@ -273,7 +273,7 @@ export class Reconciler {
   async #apply(): Promise<void> {
     const delta = this.#delta();
     if (!this.#resetNeeded && delta.upserts.length + delta.removes.length === 0) return this.#announce();
-    this.#parts.services?.want({ upserts: [], removes: imports(delta.removes) });
+    this.#parts.services?.want({ upserts: [], removes: this.#gone(delta.removes) });
     this.#silence(delta.removes);
     try {
       await (this.#resetNeeded ? this.#applyAll() : this.#applyDelta(delta));
@@ -291,6 +291,13 @@ export class Reconciler {
     this.#announce();
     const live = imports(delta.upserts).filter((listener) => this.#isDesired(listener));
     this.#parts.services?.want({ upserts: live, removes: [] });
+  }
+
+  /** An import that only moves to another port keeps its Service, which follows when that port is live. */
+  #gone(removes: readonly Listener[]): Listener[] {
+    return imports(removes).filter(
+      ({ peer, app }) => peer === undefined || !this.#planned.has(`import/${remoteKey(peer, app)}`),
+    );
   }
 
   #isDesired(listener: Listener): boolean {
