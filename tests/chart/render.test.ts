@@ -173,6 +173,32 @@ test(
           "apiGroups": [
             "",
           ],
+          "resources": [
+            "events",
+          ],
+          "verbs": [
+            "create",
+            "get",
+            "patch",
+          ],
+        },
+        {
+          "apiGroups": [
+            "networking.k8s.io",
+          ],
+          "resources": [
+            "networkpolicies",
+          ],
+          "verbs": [
+            "list",
+            "watch",
+            "delete",
+          ],
+        },
+        {
+          "apiGroups": [
+            "",
+          ],
           "resourceNames": [
             "wormhole-server-state",
           ],
@@ -324,6 +350,32 @@ test(
             "watch",
             "create",
             "patch",
+            "delete",
+          ],
+        },
+        {
+          "apiGroups": [
+            "",
+          ],
+          "resources": [
+            "events",
+          ],
+          "verbs": [
+            "create",
+            "get",
+            "patch",
+          ],
+        },
+        {
+          "apiGroups": [
+            "networking.k8s.io",
+          ],
+          "resources": [
+            "networkpolicies",
+          ],
+          "verbs": [
+            "list",
+            "watch",
             "delete",
           ],
         },
