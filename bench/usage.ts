@@ -1,6 +1,6 @@
 import { readdirSync, readFileSync } from "node:fs";
 import type { Host } from "../tests/support/host.ts";
-import { must } from "../tests/support/process.ts";
+import { must, words } from "../tests/support/process.ts";
 
 interface Process {
   readonly pid: number;
@@ -48,7 +48,23 @@ export function memoryOf(processes: readonly Process[], which: RegExp): number {
     .reduce((sum, kilobytes) => sum + Number(kilobytes ?? 0) / 1000, 0);
 }
 
-/** Bytes that a host sent onto the internet since it started. */
-export async function bytesSent(host: Host): Promise<number> {
-  return Number(await host.must(["cat", "/sys/class/net/eth0/statistics/tx_bytes"]));
+export interface Counters {
+  readonly receivedBytes: number;
+  readonly receivedPackets: number;
+  readonly sentBytes: number;
 }
+
+/** What an interface of a host carried since it was made; /sys would show those of the machine (proc_net_dev(5)). */
+export async function countersOf(host: Host, device: string): Promise<Counters> {
+  const lines = (await host.must(["cat", "/proc/net/dev"])).split("\n");
+  const line = lines.find((each) => each.trim().startsWith(`${device}:`)) ?? "";
+  const fields = line
+    .slice(line.indexOf(":") + 1)
+    .trim()
+    .split(/\s+/)
+    .map(Number);
+  return { receivedBytes: fields[0] ?? 0, receivedPackets: fields[1] ?? 0, sentBytes: fields[8] ?? 0 };
+}
+
+/** Bytes that a host sent onto the internet since it started. */
+export const bytesSent = async (host: Host): Promise<number> => (await countersOf(host, "eth0")).sentBytes;
