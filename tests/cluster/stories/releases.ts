@@ -1,0 +1,116 @@
+import { beforeAll, expect, test } from "bun:test";
+import { patience } from "../support/cluster.ts";
+import type { Side, Site } from "../support/site.ts";
+
+/** State on volumes, a PSK that the server made, a token, and two clients in one namespace. */
+export function releases(here: () => Site): void {
+  let hub: Side;
+  let blue: Side;
+  let green: Side;
+  let secret: string;
+
+  beforeAll(async () => {
+    const site = here();
+    hub = await site.side("solo", "server");
+    blue = await site.side("twins", "client", "blue");
+    green = await site.side("twins", "client", "green");
+    await hub.release(site.values(hub, { state: "pvc" }, { peering: {} }));
+    const serverDsn = `http://wormhole-server.${hub.namespace}:8080`;
+    secret = (await hub.wormhole("psk", "show")).trim();
+    const token = (await hub.wormhole("token", "create", "blue")).trim();
+    await site.cluster.apply({
+      apiVersion: "v1",
+      kind: "Secret",
+      metadata: { name: "shared", namespace: green.namespace },
+      stringData: { key: secret },
+    });
+    await blue.release(
+      // The one client that may watch the whole cluster.
+      site.values(
+        blue,
+        { serverDsn, token, watchNamespaces: [] },
+        { nameSuffix: "blue", peering: {}, tests: { urls: [`http://server-${hub.namespace}-web-http`] } },
+      ),
+      "blue",
+    );
+    await green.release(
+      site.values(
+        green,
+        { serverDsn, name: "green", state: "pvc" },
+        { nameSuffix: "green", peering: { existingSecret: "shared", existingSecretKey: "key" } },
+      ),
+      "green",
+    );
+    await site.podsReady();
+  }, patience * 5);
+
+  test(
+    "two clients in one namespace, one by token and one by the PSK that the server made, each with its own apps",
+    async () => {
+      expect(secret.length).toBeGreaterThanOrEqual(16);
+      await blue.annotate("web", "exposed=yes", "ports=http");
+      const app = `${blue.namespace}-web`;
+      await hub.answers("caller", `http://blue-${app}`, "hello from twins");
+      await hub.answers("caller", `http://green-${app}`, "hello from twins");
+    },
+    patience * 3,
+  );
+
+  test(
+    "helm test asks the API from another pod, and fetches an app through the tunnel",
+    async () => {
+      await hub.annotate("web", "exposed=yes");
+      await blue.answers("caller", `http://server-${hub.namespace}-web-http`, "hello from solo");
+      const ran = await here().cluster.tryHelm(["test", "blue", "--namespace", blue.namespace, "--logs"]);
+      expect(`${ran.stdout}${ran.stderr}`).toContain("hello from solo");
+      expect(ran.code).toBe(0);
+    },
+    patience * 3,
+  );
+
+  test(
+    "state on a volume outlives the pods of both sides",
+    async () => {
+      const before = await hub.wormhole("peers", "--json");
+      const identities = (text: string): unknown =>
+        (JSON.parse(text) as readonly { name: string; address: string; publicKey: string }[])
+          .map(({ name, address, publicKey }) => ({ name, address, publicKey }))
+          .toSorted((a, b) => (a.name < b.name ? -1 : 1));
+      for (const side of [hub, green]) {
+        const [pod] = await side.podNames();
+        await side.kubectl("delete", "pod", pod!);
+        await side.ready();
+      }
+      await hub.answers("caller", `http://green-${green.namespace}-web`, "hello from twins");
+      expect(identities(await hub.wormhole("peers", "--json"))).toEqual(identities(before));
+    },
+    patience * 3,
+  );
+
+  test(
+    "an address that is no Service of the cluster is exposed by the chart's values, without a restart",
+    async () => {
+      const site = here();
+      const ip = (await hub.kubectl("get", "pod", "web", "-o", "jsonpath={.status.podIP}")).trim();
+      const pods = await hub.podNames();
+      const first = site.values(
+        hub,
+        { state: "pvc", apps: [{ name: "outside", address: `${ip}:8080` }] },
+        { peering: {} },
+      );
+      await hub.release(first);
+      await blue.answers("caller", "http://server-outside:8080", "hello from solo on 8080");
+      // The volume of the apps came with the first app; the next one comes by itself.
+      const between = await hub.podNames();
+      expect(between).not.toEqual(pods);
+      const apps = [
+        { name: "outside", address: `${ip}:8080` },
+        { name: "second", address: `${ip}:8081`, port: 80 },
+      ];
+      await hub.release(site.values(hub, { state: "pvc", apps }, { peering: {} }));
+      await blue.answers("caller", "http://server-second", "hello from solo on 8081");
+      expect(await hub.podNames()).toEqual(between);
+    },
+    patience * 4,
+  );
+}
