@@ -1,6 +1,6 @@
 import { readdirSync, readFileSync } from "node:fs";
 import type { Host } from "../tests/support/host.ts";
-import { must, words } from "../tests/support/process.ts";
+import { must } from "../tests/support/process.ts";
 
 interface Process {
   readonly pid: number;
