@@ -1,7 +1,7 @@
 /**
  * What a taken-over client says in sync, from its own tunnel address: bun takeover-program.ts OWN OTHER VERB URL …
  * OWN is its tunnel address, OTHER another client's.
- *   say URL CASE          one wrong message (see `sayings`); prints how the server ended it
+ *   say URL               each wrong message of `sayings` in a session of its own; prints how the server ended it
  *   flood URL SECONDS     as many messages as the server takes, coming back whenever it ends the session
  *   churn URL SECONDS     announces 4,900 apps and withdraws them, again and again
  *   datagram URL SOURCE   a datagram from a source address that may not be its own
@@ -33,7 +33,7 @@ const list = (...apps: readonly unknown[]): object => ({ type: "apps", revision:
 const nested = (levels: number): string => `${"[".repeat(levels)}${"]".repeat(levels)}`;
 
 /** What a client may not say, by name. */
-export const sayings: Readonly<Record<string, () => string>> = {
+const sayings: Readonly<Record<string, () => string>> = {
   "another name in hello": () => JSON.stringify({ type: "hello", version: 1, peer: "client1" }),
   "the server's name in hello": () => JSON.stringify({ type: "hello", version: 1, peer: "server" }),
   "another name in a list": () => JSON.stringify({ ...list(app("web")), peer: "client1" }),
@@ -75,7 +75,13 @@ const connect = (url: string): Promise<WebSocket> => {
 
 const hello = JSON.stringify({ type: "hello", version: 1, peer: "client2" });
 
-async function say(url: string, name: string): Promise<Said> {
+async function sayAll(): Promise<Record<string, Said>> {
+  const said: Record<string, Said> = {};
+  for (const name of Object.keys(sayings)) said[name] = await say(name);
+  return said;
+}
+
+async function say(name: string): Promise<Said> {
   const socket = await connect(url);
   const { promise, resolve } = Promise.withResolvers<Said>();
   socket.addEventListener("close", ({ code, reason }) => resolve({ code, reason }));
@@ -142,7 +148,7 @@ async function datagram(to: string, hostname: string): Promise<object> {
 
 if (import.meta.main) {
   const verbs: Readonly<Record<string, () => Promise<object>>> = {
-    say: () => say(url, argument),
+    say: sayAll,
     flood: () => flood(url, Number(argument)),
     churn: () => churn(url, Number(argument)),
     datagram: () => datagram(url, argument),

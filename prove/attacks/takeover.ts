@@ -1,4 +1,4 @@
-import { memoryOf, processesOf, cpuOf } from "../../bench/usage.ts";
+import { countersOf, cpuOf, memoryOf, processesOf } from "../../bench/usage.ts";
 import { percentile } from "../../bench/statistics.ts";
 import { appsOf } from "../../tests/e2e/site.ts";
 import type { Host } from "../../tests/support/host.ts";
@@ -7,7 +7,7 @@ import { eventually, words } from "../../tests/support/process.ts";
 import type { Notes } from "../report.ts";
 import { flowTo, now, Stage } from "../stage.ts";
 import type { Context } from "../suite.ts";
-import { program, sayings, type Flooded, type Said } from "./takeover-program.ts";
+import { program, type Flooded, type Said } from "./takeover-program.ts";
 
 const device = "wh-client";
 const sync = "ws://10.188.0.1:8081/";
@@ -111,14 +111,13 @@ async function spoofs(stage: Stage, attacker: Attacker, notes: Notes): Promise<v
   const dns = (await server.status()).apps.find(
     ({ name, direction }) => name === "dns" && direction === "export",
   );
-  const received = async (): Promise<string> =>
-    server.host.must(["cat", `/sys/class/net/wh-server/statistics/rx_packets`]);
+  const received = async (): Promise<number> => (await countersOf(server.host, "wh-server")).receivedPackets;
   for (const source of sources) {
     if (source !== "127.0.0.1") await host.must(words(`ip address add ${source}/32 dev ${device}`));
-    const before = Number(await received());
+    const before = await received();
     const web = await fetchOn(host, "http://10.188.0.1:8081/", "--interface", source, "--max-time", "2");
     await play(attacker, "datagram", `udp://${dns!.listener!}`, source);
-    const arrived = Number(await received()) - before;
+    const arrived = (await received()) - before;
     notes.holds(`from ${source}: no connection`, web.code !== 0 && web.body === "", web.body);
     notes.note(`from ${source}: packets out of the tunnel, of 20 and an attempt to connect`, arrived);
     if (source !== "127.0.0.1") await host.must(words(`ip address del ${source}/32 dev ${device}`));
@@ -128,16 +127,12 @@ async function spoofs(stage: Stage, attacker: Attacker, notes: Notes): Promise<v
 async function says(stage: Stage, attacker: Attacker, notes: Notes): Promise<void> {
   const { server } = stage.sites;
   const before = await others(stage);
-  for (const name of Object.keys(sayings)) {
-    const { code, reason } = await play<Said>(attacker, "say", sync, name);
-    const refused = [4400, 4429, 1009, 1006].includes(code);
-    notes.holds(`sync: ${name}: refused`, refused, `${code} ${reason}`);
-    const { apps } = await server.status();
-    const strange = apps.filter(
-      (app) => app.peer === "client2" && !["web", "echo", "dns"].includes(app.name),
-    );
-    notes.is(`sync: ${name}: apps that came of it`, strange.length, 0);
-  }
+  const said = await play<Record<string, Said>>(attacker, "say", sync);
+  for (const [name, { code, reason }] of Object.entries(said))
+    notes.holds(`sync: ${name}: refused`, [4400, 4429, 1009, 1006].includes(code), `${code} ${reason}`);
+  const { apps } = await server.status();
+  const strange = apps.filter((app) => app.peer === "client2" && !["web", "echo", "dns"].includes(app.name));
+  notes.is("sync: apps that came of all that", strange.length, 0);
   notes.holds("sync: what the others see is the same", (await others(stage)) === before);
 }
 
