@@ -5,7 +5,7 @@ import { createBudget, receiveLimits, sendLimits } from "../protocol/budget.ts";
 import { createSession, pingIntervals, tickMs, type Clock, type Session } from "../protocol/session.ts";
 import { closeCodes, type Sender } from "../protocol/sync.ts";
 import type { Catalog, Inbox } from "../model/exchange.ts";
-import type { Logger } from "../system/log.ts";
+import type { Fields, Logger } from "../system/log.ts";
 
 /** Milliseconds. */
 export interface LinkTiming {
@@ -90,6 +90,12 @@ export function openLink(options: LinkOptions): Link {
   let lastSilence = Number.NEGATIVE_INFINITY;
   let lastLost = Number.NEGATIVE_INFINITY;
   const busy = new Set<"silence" | "lost">();
+  /** What was said of the outage that lasts: a server that is away for a week must not fill a log. */
+  const said = new Set<string>();
+  const sayOnce = (event: string, fields: Fields): void => {
+    log[said.has(event) ? "debug" : "warn"](event, { peer: options.peer.name, ...fields });
+    said.add(event);
+  };
 
   const enter = (next: LinkState): void => {
     if (state === next) return;
@@ -139,6 +145,7 @@ export function openLink(options: LinkOptions): Link {
       silence: timing.silence,
       onAlive: () => {
         log.info("Sync session established", { peer: options.peer.name, address: options.server.address });
+        said.clear();
         enter("connected");
       },
     });
@@ -196,7 +203,7 @@ export function openLink(options: LinkOptions): Link {
 
   const lose = (reason: LostReason): void => {
     if (busy.has("lost")) return;
-    log.warn("Lost the server", { peer: options.peer.name, reason });
+    sayOnce("Lost the server", { reason });
     // A server that turns us away although pairing went well must not be asked in a tight loop.
     const rest = clock.now() - lastLost < timing.lost ? timing.pause[1] : 0;
     void callOut("lost", async () => {
@@ -210,7 +217,7 @@ export function openLink(options: LinkOptions): Link {
     const silent = now - lastLife;
     if (silent >= timing.lost && now - lastLost >= timing.lost) return lose("silent");
     if (silent < timing.silence || now - lastSilence < timing.silence || busy.size > 0) return;
-    log.warn("The server is silent", { peer: options.peer.name, forMs: Math.round(silent) });
+    sayOnce("The server is silent", { forMs: Math.round(silent) });
     void callOut("silence", options.onSilence);
   };
 
