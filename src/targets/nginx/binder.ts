@@ -146,7 +146,7 @@ export class Binder {
       master !== undefined
         ? await process.reload(master)
         : start === undefined
-          ? await process.awaitMaster()
+          ? await this.#awaitExternal(before !== undefined && before !== config)
           : await process.start(start);
     if (verdict.kind === "running") {
       const took = Math.round(performance.now() - began);
@@ -158,6 +158,14 @@ export class Binder {
     if (before !== undefined) swapFile(paths.config, before);
     if (verdict.kind === "ports taken") return verdict;
     throw new TargetError(`nginx refused its configuration: ${verdict.reason}`);
+  }
+
+  /** A supervisor brings nginx back unasked: then it may have read what was there before. */
+  async #awaitExternal(changed: boolean): Promise<Verdict> {
+    const { process } = this.#options;
+    const verdict = await process.awaitMaster();
+    const master = process.master();
+    return changed && verdict.kind === "running" && master !== undefined ? process.reload(master) : verdict;
   }
 
   async #remember(cells: readonly Cell[], { blocks, hash }: Plan): Promise<void> {
@@ -219,7 +227,7 @@ export class Binder {
         conflicts(form, socket.address),
       );
       if (others.length === 0) return false;
-      if (master === undefined || inSync) return true;
+      if (inSync) return true;
       own ??= this.#options.process.sockets(master);
       return others.some(({ inode }) => !own!.has(inode));
     };

@@ -39,6 +39,15 @@ export function findMaster(pidFile: string, configFile: string): ProcessId | und
   return findProcess(pid);
 }
 
+/** Every nginx with our configuration that is no worker: one that somebody just started has no pid file yet. */
+export const findWithConfig = (configFile: string): ProcessId[] =>
+  readdirSync("/proc").flatMap((name) => {
+    const pid = Number(name);
+    if (!Number.isInteger(pid) || !` ${commandLine(pid)} `.includes(` ${configFile} `) || !isNginx(pid))
+      return [];
+    return findProcess(pid) ?? [];
+  });
+
 export interface Worker extends ProcessId {
   readonly master: number;
   /** It accepts no more and only serves the connections that it has. */

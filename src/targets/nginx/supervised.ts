@@ -2,7 +2,15 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { run } from "../../system/exec.ts";
 import type { Logger } from "../../system/log.ts";
 import { ErrorLog, parseLogLine, verdictOf, type Verdict } from "./error-log.ts";
-import { findMaster, findProcess, findWorkers, signal, socketsOf, type ProcessId } from "./processes.ts";
+import {
+  findMaster,
+  findProcess,
+  findWithConfig,
+  findWorkers,
+  signal,
+  socketsOf,
+  type ProcessId,
+} from "./processes.ts";
 import { waitingSockets } from "./sockets.ts";
 
 export interface SupervisedOptions {
@@ -51,9 +59,10 @@ export class Supervised {
     return findProcess(master.pid);
   }
 
-  /** The inodes of the sockets that the master holds; none where we may not look. */
-  sockets(master: ProcessId): ReadonlySet<number> {
-    return socketsOf(master.pid) ?? new Set();
+  /** The inodes of the sockets that the master holds, or one that is on its way to become it; none where we may not look. */
+  sockets(master: ProcessId | undefined): ReadonlySet<number> {
+    const holders = master === undefined ? findWithConfig(this.#options.paths.config) : [master];
+    return new Set(holders.flatMap(({ pid }) => [...(socketsOf(pid) ?? [])]));
   }
 
   takeLog(): string[] {
@@ -105,14 +114,19 @@ export class Supervised {
 
   /** Waits for a master that somebody starts, or for what it says when it refuses to run. */
   async awaitMaster(): Promise<Verdict> {
+    // One that met workers which are gone by now may still give up: what it says is no verdict on what is wanted.
+    const before = this.#log.take();
+    const early = new Set(before.flatMap((line) => parseLogLine(line)?.pid ?? []));
+    this.#held.push(...before);
     const said: string[] = [];
     let asked = false;
     const verdict = await until((): Verdict | undefined => {
       asked ||= this.#options.bringUp?.() ?? true;
       if (this.master() !== undefined) return { kind: "running" };
       said.push(...this.#log.take());
-      const told = verdictOf(said.flatMap((line) => parseLogLine(line) ?? []));
-      return told?.kind === "running" ? undefined : told;
+      const told = said.flatMap((line) => parseLogLine(line) ?? []).filter(({ pid }) => !early.has(pid));
+      const refusal = verdictOf(told);
+      return refusal?.kind === "running" ? undefined : refusal;
     }, 10_000);
     this.#held.push(...said);
     if (verdict !== undefined) return verdict;
