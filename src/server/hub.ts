@@ -3,7 +3,7 @@ import type { HostPort, Port } from "../model/addresses.ts";
 import type { Control } from "../model/control.ts";
 import type { PublicKey } from "../model/keys.ts";
 import type { Peer } from "../model/peers.ts";
-import type { Result } from "../model/result.ts";
+import { refuse, type Result } from "../model/result.ts";
 import type { AppReport, Health, PeerReport, StatusReport, TokenReport } from "../model/status.ts";
 import { createNode, type Node } from "../role/node.ts";
 import {
@@ -16,7 +16,7 @@ import {
 } from "../role/report.ts";
 import type { Resolver } from "../sources/resolver.ts";
 import type { Identity } from "../store/records.ts";
-import type { Store } from "../store/store.ts";
+import { StoreError, type Store } from "../store/store.ts";
 import type { Logger } from "../system/log.ts";
 import { endConnections } from "../system/connections.ts";
 import { mtuFor } from "../system/routes.ts";
@@ -80,7 +80,7 @@ export class Hub implements Control {
       tunnel: config.tunnel,
       pskPairing: config.pskPairing,
       now: Date.now,
-      onPaired: (peer) => this.#onPaired(peer),
+      onPaired: (peer, first) => this.#onPaired(peer, first),
       onRemoved: (peer) => this.#forget(peer),
     });
     this.pairing = createPairing({
@@ -112,22 +112,22 @@ export class Hub implements Control {
     return peerReports(this.#report());
   }
   removePeer(name: string): Promise<Result<{ readonly notice: string }>> {
-    return this.#enrolment.remove(name);
+    return explained(this.#enrolment.remove(name));
   }
   revokePeer(name: string): Promise<Result<{ readonly notice: string }>> {
-    return this.#enrolment.revoke(name);
+    return explained(this.#enrolment.revoke(name));
   }
   createToken(name: string, ttlMs: number): ReturnType<Control["createToken"]> {
-    return this.credentials.createToken(name, ttlMs);
+    return explained(this.credentials.createToken(name, ttlMs));
   }
   tokens(): readonly TokenReport[] {
     return this.credentials.tokens();
   }
   revokeToken(id: string): Promise<Result<{ readonly notice: string }>> {
-    return this.credentials.revokeToken(id);
+    return explained(this.credentials.revokeToken(id));
   }
   rotatePsk(request: Parameters<Control["rotatePsk"]>[0]): ReturnType<Control["rotatePsk"]> {
-    return this.credentials.rotatePsk(request);
+    return explained(this.credentials.rotatePsk(request));
   }
   showPsk(): Result<{ readonly psk: string }> {
     return this.credentials.showPsk();
@@ -136,15 +136,9 @@ export class Hub implements Control {
   async #desiredTunnel(): Promise<TunnelDesired> {
     const { config, identity } = this.#parts;
     this.#mtu = config.mtu ?? (await mtuFor(undefined));
-    const peers = this.roster.peers().map((peer): [PublicKey, TunnelPeer] => [
-      peer.publicKey,
-      {
-        publicKey: peer.publicKey,
-        presharedKey: peer.presharedKey,
-        address: peer.address,
-        ...(peer.endpoint === undefined ? {} : { endpoint: peer.endpoint }),
-      },
-    ]);
+    const peers = this.roster
+      .peers()
+      .map((peer): [PublicKey, TunnelPeer] => [peer.publicKey, tunnelPeer(peer)]);
     return {
       privateKey: identity.privateKey,
       listenPort: this.#wireguardPort(),
@@ -155,11 +149,24 @@ export class Hub implements Control {
   }
 
   /** A new peer is in the tunnel before it hears that it is. One that only comes back changes nobody's apps. */
-  async #onPaired({ name, address }: Peer): Promise<void> {
-    const before = this.roster.addresses().get(name);
+  async #onPaired(peer: Peer, first: boolean): Promise<void> {
+    const before = this.roster.addresses().get(peer.name);
     this.roster.refresh();
-    if (before !== address) this.node.reconciler.world.peersChanged();
+    if (before !== peer.address) this.node.reconciler.world.peersChanged();
     await this.node.keeper.apply();
+    if (!first && this.sync?.connected(peer.name) !== true) await this.#meetAnew(peer);
+  }
+
+  /**
+   * WireGuard refuses a handshake whose time is before the latest that it saw of that peer (whitepaper, 5.1): a
+   * client whose clock was set back would be shut out for as long. To take the peer out and in forgets that time.
+   */
+  async #meetAnew(peer: Peer): Promise<void> {
+    try {
+      await this.node.tunnel.reconnect(tunnelPeer(peer));
+    } catch (error) {
+      this.#parts.logger.warn("Cannot set a peer's tunnel up anew", { peer: peer.name, error });
+    }
   }
 
   /**
@@ -223,5 +230,22 @@ export class Hub implements Control {
     };
   }
 }
+
+/** That the state cannot be written is for whoever asked to know; nothing was changed then. */
+async function explained<T>(work: Promise<Result<T>>): Promise<Result<T>> {
+  try {
+    return await work;
+  } catch (error) {
+    if (error instanceof StoreError) return refuse("change", `was not made: ${error.message}`);
+    throw error;
+  }
+}
+
+const tunnelPeer = ({ publicKey, presharedKey, address, endpoint }: Peer): TunnelPeer => ({
+  publicKey,
+  presharedKey,
+  address,
+  ...(endpoint === undefined ? {} : { endpoint }),
+});
 
 const defaultWireguardPort = 51820 as Port;
