@@ -145,8 +145,14 @@ async function measureConnections(target: string, milliseconds: number, workers:
 async function watch(target: string): Promise<void> {
   const at = split(target);
   for await (const line of console) {
+    // The end of standard input comes as an empty line.
+    if (line.trim() === "") return;
     const wanted = line.trim() === "open";
-    while ((await exchange(at)) !== wanted) await Bun.sleep(1);
+    const deadline = nowUnix() + 30_000;
+    while ((await exchange(at)) !== wanted) {
+      if (nowUnix() > deadline) throw new Error(`${target} was not ${line.trim()} within 30 s`);
+      await Bun.sleep(1);
+    }
     process.stdout.write(`${nowUnix()}\n`);
   }
 }

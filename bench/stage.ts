@@ -33,7 +33,8 @@ export async function openStage(): Promise<Stage> {
     for (const host of hosts) {
       await serve(host, `tcp:${ports.echo}`);
       await answer(host, ports.answer);
-      await host.spawn(words(`iperf3 --server --port ${ports.iperf}`));
+      // iperf3 gives up after a few clients that came too early.
+      await host.spawn(["sh", "-c", `while :; do iperf3 --server --port ${ports.iperf}; done`]);
     }
     // At info, as in operation: a line for each change would be measured too.
     const settings = { psk, allowUpstreams: "127.0.0.0/8", logLevel: "info" };

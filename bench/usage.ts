@@ -1,4 +1,4 @@
-import { readdirSync, readFileSync } from "node:fs";
+import { existsSync, readdirSync, readFileSync } from "node:fs";
 import type { Host } from "../tests/support/host.ts";
 import { must } from "../tests/support/process.ts";
 
@@ -30,6 +30,8 @@ export function cpuOf(processes: readonly Process[]): number {
   const ticksPerSecond = 100;
   let total = 0;
   for (const { pid } of processes) {
+    // A helper such as `nft` that was listed may have ended: its parent's figures hold what it used.
+    if (!existsSync(`/proc/${pid}/task`)) continue;
     for (const thread of readdirSync(`/proc/${pid}/task`))
       total += Number(readFileSync(`/proc/${pid}/task/${thread}/schedstat`, "utf8").split(" ")[0]) / 1e6;
     const stat = readFileSync(`/proc/${pid}/stat`, "utf8");

@@ -26,6 +26,12 @@ export interface App {
   readonly peers?: readonly string[];
 }
 
+/** As people write it; JSON's strings are YAML's. */
+const entry = (app: App): string =>
+  Object.entries(app)
+    .map(([key, value], index) => `${index === 0 ? "  - " : "    "}${key}: ${JSON.stringify(value)}\n`)
+    .join("");
+
 /** Settings as the configuration file has them. */
 export type Settings = { readonly instance?: string } & Readonly<Record<string, unknown>>;
 
@@ -90,7 +96,7 @@ export class Wormhole {
 
   /** Replaces the apps file as an editor does it: a new file, moved over the old one. */
   setApps(apps: readonly App[]): void {
-    this.writeApps(JSON.stringify({ apps }, undefined, 1));
+    this.writeApps(`apps:\n${apps.map(entry).join("")}`);
   }
 
   writeApps(text: string): void {
