@@ -168,6 +168,17 @@ const forbiddenRanges: ReadonlyMap<string, string> = new Map([
   ["unspecified", "the unspecified address"],
 ]);
 
+/** Metadata services outside of link-local ranges: AWS over IPv6, Azure, Alibaba, Oracle. */
+const metadataServices: ReadonlySet<string> = new Set([
+  "fd00:ec2::254",
+  "168.63.129.16",
+  "100.100.100.200",
+  "192.0.0.192",
+]);
+
 /** Why `address` may not be an upstream by its kind alone, or undefined where it may. */
-export const forbiddenUpstream = (address: IpAddress): string | undefined =>
-  forbiddenRanges.get(ipaddr.process(address).range());
+export function forbiddenUpstream(address: IpAddress): string | undefined {
+  const parsed = ipaddr.process(address);
+  if (metadataServices.has(parsed.toString())) return "the address of a cloud's metadata service";
+  return forbiddenRanges.get(parsed.range());
+}
