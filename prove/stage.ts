@@ -18,6 +18,8 @@ export interface StageOptions {
   readonly prepare?: (lab: Lab) => Promise<void>;
   /** Held connections in each direction. */
   readonly held?: number;
+  /** Milliseconds between two requests of a flow; more for machines that are too slow for the default. */
+  readonly period?: number;
 }
 
 /** A server and two clients, with traffic through every tunnel in both directions. */
@@ -25,9 +27,12 @@ export class Stage {
   readonly sites: Sites;
   readonly #flows: readonly Flow[];
   readonly #held: readonly Holdings[];
+  /** Milliseconds in which each flow sends something. */
+  readonly #window: number;
 
-  private constructor(sites: Sites, flows: readonly Flow[], held: readonly Holdings[]) {
+  private constructor(sites: Sites, flows: readonly Flow[], held: readonly Holdings[], period = 50) {
     this.sites = sites;
+    this.#window = Math.max(300, 2 * period);
     this.#flows = flows;
     this.#held = held;
   }
@@ -44,15 +49,15 @@ export class Stage {
       ]);
       await Promise.all([server.connected("client1"), server.connected("client2")]);
       const flows = await Promise.all([
-        flowTo(server, "client1", "shop"),
-        flowTo(server, "client2", "office"),
-        flowTo(client1, "server", "intranet"),
-        flowTo(client2, "server", "intranet"),
+        flowTo(server, "client1", "shop", "web", "Hello from", options.period),
+        flowTo(server, "client2", "office", "web", "Hello from", options.period),
+        flowTo(client1, "server", "intranet", "web", "Hello from", options.period),
+        flowTo(client2, "server", "intranet", "web", "Hello from", options.period),
       ]);
       const held = await Promise.all(
         [heldTo(server, "client1"), heldTo(client1, "server")].map((make) => make(options.held ?? 20)),
       );
-      const stage = new Stage({ lab, server, client1, client2 }, flows, held);
+      const stage = new Stage({ lab, server, client1, client2 }, flows, held, options.period);
       await stage.settled();
       return stage;
     } catch (error) {
@@ -67,7 +72,7 @@ export class Stage {
       "traffic in every direction",
       async () => {
         const since = now();
-        await Bun.sleep(300);
+        await Bun.sleep(this.#window);
         const results = await Promise.all(this.#flows.map((flow) => flow.result(since)));
         return results.every(({ sent, lost, misrouted }) => sent > 0 && lost + misrouted === 0);
       },
@@ -119,7 +124,8 @@ export const flowTo = async (
   site: string,
   app = "web",
   greeting = "Hello from",
-): Promise<Flow> => new Flow(at.host, (await at.imported(app, peer)).listener, `${greeting} ${site}`);
+  period?: number,
+): Promise<Flow> => new Flow(at.host, (await at.imported(app, peer)).listener, `${greeting} ${site}`, period);
 
 const heldTo =
   (at: Wormhole, peer: string) =>

@@ -4,7 +4,7 @@ import { Stage, strike } from "../stage.ts";
 import type { Context } from "../suite.ts";
 
 /** Few: what carries them is emulated. */
-export const onKernel = { settings: { wireguard: "kernel" }, held: 5 } as const;
+export const onKernel = { settings: { wireguard: "kernel" }, held: 3, period: 500 } as const;
 
 /** The kernel numbers interfaces and never uses a number twice: another one is another interface. */
 const numberOf = async (host: Host, name: string): Promise<string> =>
