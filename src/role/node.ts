@@ -48,7 +48,7 @@ export interface NodeParts {
   readonly peerAddresses: () => ReadonlyMap<PeerName, Ipv4>;
 }
 
-/** Milliseconds between two looks at whether the nft table still stands: firewalls that are reloaded flush it. */
+/** Milliseconds between two looks at whether the nft table stands: firewalls that are reloaded flush it. */
 const firewallCheck = 10_000;
 
 /** Builds the parts and connects them; nothing runs yet. `stop` aborts when the process ends. */
@@ -99,7 +99,11 @@ export function createNode(parts: NodeParts, stop: AbortSignal): Node {
     },
   });
   const checks = setInterval(
-    () => void firewall.verify().catch((error) => alarms.raise("firewall", error)),
+    () =>
+      void firewall.verify().then(
+        () => alarms.clear("firewall"),
+        (error: unknown) => alarms.raise("firewall", error),
+      ),
     firewallCheck,
   );
   stop.addEventListener("abort", () => clearInterval(checks), { once: true });

@@ -73,6 +73,26 @@ describe("the firewall target", () => {
     expect(target.report()).toEqual({ active: true });
   });
 
+  test("comes back by itself where nft could not be used for a while, or a table was lost and not put back", async () => {
+    let failure: string | undefined = "missing";
+    let listed = true;
+    const { target, scripts } = world((argv) =>
+      argv.includes("list table ") && !listed ? "no such table" : failure,
+    );
+    await target.reset(base, [listener(25001)]);
+    failure = undefined;
+    await target.verify();
+    expect(target.report()).toEqual({ active: true });
+    listed = false;
+    failure = "missing";
+    await target.verify().catch(() => undefined);
+    expect(target.report().active).toBe(false);
+    failure = undefined;
+    await target.verify();
+    expect(target.report()).toEqual({ active: true });
+    expect(scripts.length).toBe(2);
+  });
+
   test("replaces the whole table where a change is refused", async () => {
     const { target, scripts } = world((_, script) =>
       script.startsWith("add element") ? "no table" : undefined,

@@ -22,7 +22,10 @@ export interface FirewallOptions {
 }
 
 export interface NftTarget extends FirewallTarget {
-  /** Puts the table back where something took it away (`nft flush ruleset`). Costs one run of nft; else does nothing. */
+  /**
+   * Puts the table back where something took it away (`nft flush ruleset`) or nft could not be used so far: what failed
+   * once, perhaps for want of memory, must not leave every port open for good. Costs one run of nft; else does nothing.
+   */
   verify(): Promise<void>;
 }
 
@@ -72,6 +75,7 @@ export function firewallTarget(options: FirewallOptions): NftTarget {
     if (failure === undefined) {
       standing = renderTable(table, base, []);
       note = undefined;
+      if (warned) logger.info("firewall is on again", { table });
       warned = false;
       return;
     }
@@ -112,9 +116,12 @@ export function firewallTarget(options: FirewallOptions): NftTarget {
     apply: (delta) => exclusive(() => apply(delta)),
     verify: () =>
       exclusive(async () => {
-        // Terse: without the sets' elements.
-        if (standing === undefined || (await nft(["-t", "list", "table", "inet", table])).code === 0) return;
-        logger.warn("the firewall table was taken away; putting it back", { table });
+        if (base === undefined) return;
+        if (standing !== undefined) {
+          // Terse: without the sets' elements.
+          if ((await nft(["-t", "list", "table", "inet", table])).code === 0) return;
+          logger.warn("the firewall table was taken away; putting it back", { table });
+        }
         await replace();
       }),
     report: (): FirewallReport =>
