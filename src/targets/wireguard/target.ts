@@ -1,4 +1,3 @@
-import { lookup } from "node:dns/promises";
 import {
   formatCidr,
   formatHostPort,
@@ -16,6 +15,7 @@ import { run as runProgram } from "../../system/exec.ts";
 import type { Logger } from "../../system/log.ts";
 import { readInterface, type Run } from "../../system/netlink.ts";
 import { startDetached } from "../../system/processes.ts";
+import { resolveHost } from "../../system/resolve.ts";
 import { serially } from "../../system/serially.ts";
 import {
   EndpointError,
@@ -56,7 +56,6 @@ export interface WireguardTarget extends TunnelTarget {
 
 /** Seconds for which a restored peer is told to keep alive: its first one shakes hands at once. */
 const kick = 25;
-const resolveLimit = 5_000;
 
 /** What the interface has by our account. Dropped after any failure: the next `apply` looks for itself. */
 interface Applied {
@@ -307,16 +306,3 @@ const sectionOf = (peer: TunnelPeer, added: boolean): NewPeer => ({
   keepalive: peer.keepalive ?? 0,
   added,
 });
-
-async function resolveHost(host: string): Promise<IpAddress> {
-  const { promise: late, reject } = Promise.withResolvers<never>();
-  const timer = setTimeout(() => reject(new Error(`no answer within ${resolveLimit} ms`)), resolveLimit);
-  try {
-    const { address } = await Promise.race([lookup(host), late]);
-    const parsed = parseIp(address);
-    if (!parsed.ok) throw new Error(`the resolver says ${address}`);
-    return parsed.value;
-  } finally {
-    clearTimeout(timer);
-  }
-}
