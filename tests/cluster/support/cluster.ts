@@ -32,6 +32,9 @@ export interface Cluster {
 
 export { chart };
 
+/** scripts/dev leaves it in the cluster's state: whoever works with the cluster keeps it. */
+export const keepFile = "/var/lib/wormhole-cluster/keep";
+
 /**
  * KUBECONFIG names a cluster of yours (k3d, kind): its nodes must know the images that CLUSTER_IMAGE and
  * CLUSTER_PROBE_IMAGE name. Otherwise the one-node cluster of this directory is started, as root, and loaded.
@@ -64,7 +67,8 @@ async function startCluster(): Promise<Cluster> {
       image,
       probe,
       close: async () => {
-        if ((process.env["REUSE_CLUSTER"] ?? "") === "") await must([script, "down"], { timeout: patience });
+        if ((process.env["REUSE_CLUSTER"] ?? "") === "" && !existsSync(keepFile))
+          await must([script, "down"], { timeout: patience });
         await lock.release();
       },
     });
