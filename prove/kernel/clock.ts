@@ -78,6 +78,7 @@ async function oneJump(
   await server.connected(name);
   notes.holds(`${what}: a new client pairs and connects`, true);
   await late.stop();
+  for (const pid of await late.host.pids(/nginx: /)) await late.host.kill(pid, "SIGKILL");
   await lab.host("stranger").must(["ip", "link", "del", `wh-${name}`]);
   await server.cli("peers", "remove", name);
 

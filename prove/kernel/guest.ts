@@ -10,7 +10,7 @@ import {
 } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { cache, must } from "../../tests/support/process.ts";
+import { cache, must, words } from "../../tests/support/process.ts";
 import { executable } from "../../tests/support/wormhole.ts";
 import type { Finding } from "../report.ts";
 import type { Scenario } from "../suite.ts";
@@ -36,8 +36,7 @@ interface Guest {
 let prepared: Promise<Guest> | undefined;
 
 async function prepare(say: (text: string) => void): Promise<Guest> {
-  if (readdirSync(cache).length === 0 || !existsSync(join(cache, "kernel")))
-    say("the guest is made first, which takes minutes, once");
+  if (!existsSync(join(cache, "kernel"))) say("the guest is made first, which takes minutes, once");
   // Its progress is for people; the last line of its output says where the guest is.
   const making = Bun.spawn([join(import.meta.dir, "image")], {
     stdout: "pipe",
@@ -73,31 +72,31 @@ async function makeDisk(): Promise<string> {
   return disk;
 }
 
-function qemu(
-  { image, disk }: Guest,
-  parameters: string,
-  progress: string,
-  results: string,
-  log: string,
-): string[] {
+interface Files {
+  readonly progress: string;
+  readonly results: string;
+  readonly console: string;
+}
+
+function qemu({ image, disk }: Guest, parameters: string, files: Files): string[] {
   const drive = (file: string): string[] => ["-drive", `file=${file},format=raw,if=virtio,snapshot=on`];
   // A character device on stdio would block where stdin is /dev/null.
-  const port = (id: string, path: string): string[] => [
-    ...["-chardev", `file,id=${id},path=${path}`],
-    ...["-device", `virtserialport,chardev=${id}`],
-  ];
+  const port = (id: string, path: string): string[] =>
+    words(`-chardev file,id=${id},path=${path} -device virtserialport,chardev=${id}`);
   return [
-    ...["nice", "-n", "10", "qemu-system-x86_64", "-accel", "tcg,thread=single"],
+    ...words("nice -n 10 qemu-system-x86_64 -accel tcg,thread=single -smp 1 -m 2G"),
     // The guest's time is what its processor does, 2^2 ns an instruction: a busy machine makes it slow, never late.
-    ...["-icount", "shift=2,sleep=on", "-smp", "1"],
+    ...words("-icount shift=2,sleep=on"),
     // Bun needs SSE 4.2 and more.
-    ...["-cpu", "max", "-m", "2G", "-no-reboot", "-display", "none", "-nic", "none"],
-    ...["-kernel", join(image, "vmlinuz"), "-initrd", join(image, "initramfs")],
-    ...["-append", `console=ttyS0 quiet panic=-1 mitigations=off ${parameters}`],
-    ...["-monitor", "none", "-serial", `file:${log}`],
-    ...drive(join(image, "root.ext4")),
+    ...words("-cpu max -no-reboot -display none -nic none -monitor none"),
+    ...words(`-kernel ${image}/vmlinuz -initrd ${image}/initramfs -serial file:${files.console}`),
+    "-append",
+    `console=ttyS0 quiet panic=-1 mitigations=off ${parameters}`,
+    ...drive(`${image}/root.ext4`),
     ...drive(disk),
-    ...["-device", "virtio-serial", ...port("progress", progress), ...port("results", results)],
+    ...words("-device virtio-serial"),
+    ...port("progress", files.progress),
+    ...port("results", files.results),
   ];
 }
 
@@ -106,12 +105,14 @@ export function inGuest(name: string): Scenario {
   return async ({ notes, random, long, say }) => {
     const guest = await (prepared ??= prepare(say));
     const directory = mkdtempSync(join(tmpdir(), "wormhole-guest-"));
-    const [progress, results, log] = ["progress", "results", "console"].map((file) =>
-      join(directory, file),
-    ) as [string, string, string];
+    const files: Files = {
+      progress: join(directory, "progress"),
+      results: join(directory, "results"),
+      console: join(directory, "console"),
+    };
     const parameters = `wormhole=${name},${random.seed},${long ? "long" : "short"}`;
     const begun = performance.now();
-    const machine = Bun.spawn(qemu(guest, parameters, progress, results, log), {
+    const machine = Bun.spawn(qemu(guest, parameters, files), {
       stdin: "ignore",
       stdout: "ignore",
       stderr: "inherit",
@@ -119,7 +120,7 @@ export function inGuest(name: string): Scenario {
     const read = (file: string): string => (existsSync(file) ? readFileSync(file, "utf8") : "");
     let shown = 0;
     const show = (): void => {
-      const lines = read(progress).split("\n").slice(0, -1);
+      const lines = read(files.progress).split("\n").slice(0, -1);
       for (const line of lines.slice(shown)) say(line);
       shown = lines.length;
     };
@@ -132,10 +133,10 @@ export function inGuest(name: string): Scenario {
     try {
       await machine.exited;
       show();
-      const text = read(results);
+      const text = read(files.results);
       if (text === "")
         throw new Error(
-          `The guest ended without a word of ${name}; its console said: ${read(log).slice(-2000)}`,
+          `The guest ended without a word of ${name}; its console said: ${read(files.console).slice(-2000)}`,
         );
       const outcome = JSON.parse(text) as Outcome;
       notes.findings.push(...outcome.findings);
