@@ -16,7 +16,10 @@ ARG WIREGUARD_GO=v0.0.0-20260522210424-ecfc5a8d5446
 RUN apt-get update -qq && apt-get install -yqq --no-install-recommends ca-certificates golang-go
 RUN GOARCH="$ARCHITECTURE" CGO_ENABLED=0 GOFLAGS=-modcacherw \
   go install -trimpath -ldflags "-s -w -buildid=" "golang.zx2c4.com/wireguard@$WIREGUARD_GO" \
-  && install -D "$(find "$(go env GOPATH)/bin" -name wireguard)" /out/wireguard-go
+  && install -D "$(find "$(go env GOPATH)/bin" -name wireguard)" /out/bin/wireguard-go \
+  && mkdir -p /out/share/doc/wireguard-go && cd /out/bin \
+  && go version -m wireguard-go >/out/share/doc/wireguard-go/modules \
+  && cp "$(go env GOMODCACHE)/golang.zx2c4.com/wireguard@$WIREGUARD_GO/LICENSE" /out/share/doc/wireguard-go/copyright
 
 FROM debian:trixie-slim AS wormhole
 ARG ARCHITECTURE=amd64
@@ -35,7 +38,8 @@ RUN target=linux-x64-baseline; [ "$ARCHITECTURE" = amd64 ] || target=linux-arm64
 
 FROM scratch
 COPY --from=debian /root-of-image/ /
-COPY --from=wireguard /out/wireguard-go /usr/local/bin/
+COPY --from=wireguard /out/bin/ /usr/local/bin/
+COPY --from=wireguard /out/share/ /usr/share/
 COPY --from=wormhole /out/wormhole /usr/local/bin/
 COPY image/rootfs/ /
 COPY --from=debian --chown=1000:1000 /state/ /var/lib/wormhole/

@@ -95,6 +95,7 @@ test(
     process.kill(master.pid, "SIGKILL");
     await hub.container.process(/^nginx: master/, master);
     await fetched(url, "Hello from the spoke");
+    expect(`http://${await offered("web")}/`).toBe(url);
   },
   patience,
 );
@@ -131,15 +132,9 @@ test(
     const made = await hub.container.exec("wormhole", "token", "create", "guest");
     expect(made.code).toBe(0);
     const token = made.stdout.trim();
-    const guest = await Wormhole.start(hub.lab.host("spoke"), "client", {
-      instance: "guest",
-      interface: "wh-guest",
+    const guest = await Wormhole.start(hub.lab.host("guest"), "client", {
       token,
       server: `http://${hub.address}:8080`,
-      apiAddress: "127.0.0.1:9082",
-      metricsAddress: "127.0.0.1:9090",
-      exportPorts: "35000-35063",
-      importPorts: "36000-36063",
     });
     await guest.connected("server");
     const seen = JSON.stringify(await hub.container.processes()) + (await hub.container.logs());

@@ -3,8 +3,9 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import type { StatusReport } from "../../src/model/status.ts";
 import { Container, docker, image, mustDocker, uniqueName } from "../support/docker.ts";
+import type { Host } from "../support/host.ts";
 import { createLab, type Lab } from "../support/lab.ts";
-import { eventually, must, words } from "../support/process.ts";
+import { eventually, must, run, words } from "../support/process.ts";
 import type { App } from "../support/wormhole.ts";
 
 /** What docs/quickstart-vm-hub.md says, without the names and ports. */
@@ -12,11 +13,11 @@ export const documentedFlags: readonly string[] = words(
   "--read-only --tmpfs /run --device /dev/net/tun --cap-drop ALL --cap-add NET_ADMIN --cap-add SETUID --cap-add SETGID --cap-add KILL",
 );
 
-/** The image as a hub on a Docker network of its own, with ports published where a lab's host reaches them. */
+/** The image as a hub on a Docker network of its own, with ports published where a lab's hosts reach them. */
 export interface Hub {
   readonly container: Container;
   readonly lab: Lab;
-  /** Where the published ports are, as the lab's host `spoke` sees them. */
+  /** Where the published ports are, as the lab's hosts `spoke` and `guest` see them. */
   readonly address: string;
   /** The machine's address on the hub's network: what listens there is a service beside the hub. */
   readonly gateway: string;
@@ -36,31 +37,36 @@ async function freeNetwork(): Promise<string> {
   });
 }
 
-export async function startHub(...extra: readonly string[]): Promise<Hub> {
+/** Links a host to the machine; returns the machine's address on that link. */
+async function linkTo(host: Host, device: string): Promise<string> {
+  const network = await freeNetwork();
+  await must(words(`ip link add ${device} type veth peer name hub netns ${host.pid}`));
+  await must(words(`ip address add ${network}.1/24 dev ${device}`));
+  await must(words(`ip link set ${device} up`));
+  await host.must(words(`ip address add ${network}.2/24 dev hub`));
+  await host.must(words("ip link set hub up"));
+  return `${network}.1`;
+}
+
+export async function startHub(): Promise<Hub> {
   const built = await image();
   const name = uniqueName("hub");
   const directory = mkdtempSync(join(tmpdir(), "wormhole-image-"));
   const files = join(directory, "etc");
   mkdirSync(files);
-  const lab = await createLab(["spoke"]);
-  const device = `whi${name.slice(-8)}`;
+  const lab = await createLab(["spoke", "guest"]);
+  const devices = ["a", "b"].map((end) => `whi${name.slice(-8)}${end}`);
   const close = async (): Promise<void> => {
     await docker("rm", "--force", "--volumes", name);
     await docker("network", "rm", name);
-    // With one end of the pair, the host's end goes as well.
-    await must(words(`ip link delete ${device}`)).catch(() => undefined);
+    for (const device of devices) await run(words(`ip link delete ${device}`));
     await lab.close();
     rmSync(directory, { recursive: true, force: true });
   };
   try {
-    const network = await freeNetwork();
-    const address = `${network}.1`;
-    const spoke = lab.host("spoke");
-    await must(words(`ip link add ${device} type veth peer name hub netns ${spoke.pid}`));
-    await must(words(`ip address add ${address}/24 dev ${device}`));
-    await must(words(`ip link set ${device} up`));
-    await spoke.must(words(`ip address add ${network}.2/24 dev hub`));
-    await spoke.must(words("ip link set hub up"));
+    const address = await linkTo(lab.host("spoke"), devices[0]!);
+    const other = await linkTo(lab.host("guest"), devices[1]!);
+    await lab.host("guest").must(words(`ip route add ${address} via ${other}`));
 
     const setApps = (apps: readonly App[]): void => {
       writeFileSync(join(files, "apps.yaml.new"), JSON.stringify({ apps }));
@@ -79,10 +85,11 @@ export async function startHub(...extra: readonly string[]): Promise<Hub> {
     const container = await Container.run(
       name,
       ...documentedFlags,
-      ...["--network", name, "--volume", `${files}:/etc/wormhole:ro`],
-      ...["--publish", `${address}:8080:8080`, "--publish", `${address}:51820:51820/udp`],
-      ...["--publish", `${address}:25001-25004:25001-25004`, "--env", "WORMHOLE_IMPORT_ADDRESSES=0.0.0.0"],
-      ...extra,
+      ...words(
+        `--network ${name} --volume ${files}:/etc/wormhole:ro --env WORMHOLE_IMPORT_ADDRESSES=0.0.0.0`,
+      ),
+      ...words(`--publish ${address}:8080:8080 --publish ${address}:51820:51820/udp`),
+      ...words(`--publish ${address}:25001-25004:25001-25004`),
       built,
     );
     const status = async (): Promise<StatusReport> => {

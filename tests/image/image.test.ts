@@ -64,7 +64,7 @@ test("a server runs read-only with the documented capabilities alone, and only t
   await container.healthy();
   const processes = await container.processes();
   const root = processes.filter(({ uid }) => uid === 0).map(({ args }) => args.split(" ")[0]);
-  expect([...new Set(root)].sort()).toEqual(["s6-supervise", "s6-svscan"]);
+  expect(new Set(root)).toEqual(new Set(["s6-supervise", "s6-svscan"]));
   expect(processes.filter(({ uid }) => uid !== 0).every(({ uid }) => uid === 1000)).toBe(true);
   expect(processes.some(({ args }) => args.startsWith("nginx: master"))).toBe(true);
 
