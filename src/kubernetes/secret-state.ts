@@ -32,7 +32,8 @@ interface Document {
 /**
  * State in one Secret of the release's namespace, so that a hub needs no volume: all records as one gzipped JSON
  * document, written whole, once for each transaction. A write that somebody else's write came before is refused: two
- * writers would hand out the same port twice, so the second one must stop (see leader.ts).
+ * writers would hand out the same port twice, so the second one must stop (see leader.ts). A write of our own whose
+ * answer was lost, or a label that somebody set on the Secret, is no such thing.
  */
 export function secretBackend(options: SecretStateOptions): Backend {
   const { api, namespace, name } = options;
@@ -40,9 +41,10 @@ export function secretBackend(options: SecretStateOptions): Backend {
   const where = `Secret ${namespace}/${name}`;
   const rows = new Map<string, Required<RecordChange>>();
   let version: string | undefined;
+  /** What the Secret held when it was last read or written, and what may have been written without an answer. */
+  const ours: { held?: string; unanswered?: string } = {};
 
-  async function write(records: ReadonlyMap<string, Required<RecordChange>>): Promise<string> {
-    const data = pack({ version: 1, records: [...records.values()] }, where, options.logger);
+  async function write(data: string): Promise<void> {
     const secret = {
       apiVersion: "v1",
       kind: "Secret",
@@ -55,11 +57,26 @@ export function secretBackend(options: SecretStateOptions): Backend {
       },
       data: { state: data },
     };
-    const written =
-      version === undefined
-        ? await api.request<SecretObject>("POST", path, { body: secret })
-        : await api.request<SecretObject>("PUT", `${path}/${name}`, { body: secret });
-    return written.metadata.resourceVersion;
+    try {
+      const written =
+        version === undefined
+          ? await api.request<SecretObject>("POST", path, { body: secret })
+          : await api.request<SecretObject>("PUT", `${path}/${name}`, { body: secret });
+      version = written.metadata.resourceVersion;
+      ours.held = data;
+    } catch (error) {
+      if (!(error instanceof KubeError) || error.status >= 500) ours.unanswered = data;
+      throw error;
+    }
+  }
+
+  /** After a conflict: true where the Secret holds what this process wrote, so that nobody else came before. */
+  async function holdsOurs(): Promise<boolean> {
+    const secret = await api.request<SecretObject>("GET", `${path}/${name}`);
+    const data = secret.data?.["state"];
+    if (data === undefined || (data !== ours.held && data !== ours.unanswered)) return false;
+    version = secret.metadata.resourceVersion;
+    return true;
   }
 
   return {
@@ -67,7 +84,9 @@ export function secretBackend(options: SecretStateOptions): Backend {
       try {
         const secret = await api.request<SecretObject>("GET", `${path}/${name}`);
         version = secret.metadata.resourceVersion;
-        for (const row of unpack(secret.data?.["state"], where)) rows.set(keyOf(row), row);
+        const data = secret.data?.["state"];
+        for (const row of unpack(data, where)) rows.set(keyOf(row), row);
+        if (data !== undefined) ours.held = data;
       } catch (error) {
         if (!(error instanceof KubeError && error.status === 404)) throw explain(error, where, "read");
       }
@@ -79,8 +98,12 @@ export function secretBackend(options: SecretStateOptions): Backend {
         if (value === undefined) next.delete(keyOf({ kind, key }));
         else next.set(keyOf({ kind, key }), { kind, key, value });
       }
+      const data = pack({ version: 1, records: [...next.values()] }, where, options.logger);
       try {
-        version = await write(next);
+        await write(data).catch(async (error: unknown) => {
+          if (!isConflict(error) || !(await holdsOurs())) throw error;
+          await write(data);
+        });
       } catch (error) {
         throw explain(error, where, "write");
       }
@@ -90,6 +113,8 @@ export function secretBackend(options: SecretStateOptions): Backend {
     close: async () => undefined,
   };
 }
+
+const isConflict = (error: unknown): boolean => error instanceof KubeError && error.status === 409;
 
 const keyOf = ({ kind, key }: { readonly kind: Kind; readonly key: string }): string => `${kind} ${key}`;
 
@@ -131,7 +156,7 @@ function unpack(data: string | undefined, where: string): readonly Required<Reco
 
 function explain(error: unknown, where: string, action: "read" | "write"): StoreError {
   if (error instanceof StoreError) return error;
-  if (error instanceof KubeError && error.status === 409)
+  if (isConflict(error))
     return new StoreError(
       `Cannot ${action} ${where}: another wormhole wrote it meanwhile; this one must start anew`,
     );

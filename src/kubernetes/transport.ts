@@ -8,6 +8,8 @@ export interface ConnectOptions {
   readonly kubeconfig?: string;
   /** Milliseconds until a request without an answer is given up. Default 30,000. Watches have no limit here. */
   readonly timeout?: number;
+  /** Ends every request when it aborts: one that nobody answers must not hold up an end. */
+  readonly signal?: AbortSignal;
 }
 
 export interface Connection extends KubeApi {
@@ -46,12 +48,20 @@ export async function connect(options: ConnectOptions = {}): Promise<Connection>
   });
   const { server } = await keys.access();
   const namespace = first.getContextObject(first.getCurrentContext())?.namespace;
-  return over(keys, server, namespace, options.timeout ?? 30_000);
+  return over(keys, server, namespace, options);
 }
 
-function over(keys: Credentials, server: string, namespace: string | undefined, timeout: number): Connection {
+function over(
+  keys: Credentials,
+  server: string,
+  namespace: string | undefined,
+  { timeout = 30_000, signal: end }: ConnectOptions,
+): Connection {
+  const limited = (own: AbortSignal | undefined): AbortSignal =>
+    AbortSignal.any([AbortSignal.timeout(timeout), own, end].filter((one) => one !== undefined));
+
   const request = async <T>(method: Method, path: string, asked: KubeRequest = {}): Promise<T> => {
-    const limit = AbortSignal.timeout(timeout);
+    const signal = limited(asked.signal);
     const response = await send(keys, server, {
       method,
       url: path + queryOf(asked.query),
@@ -60,9 +70,9 @@ function over(keys: Credentials, server: string, namespace: string | undefined, 
         ...(asked.body === undefined ? {} : { "Content-Type": asked.contentType ?? "application/json" }),
       },
       ...(asked.body === undefined ? {} : { body: JSON.stringify(asked.body) }),
-      signal: asked.signal === undefined ? limit : AbortSignal.any([asked.signal, limit]),
+      signal,
     });
-    const text = await answered(server, asked.signal, response.text());
+    const text = await answered(server, signal, response.text());
     if (!response.ok) throw errorOf(response, text);
     return (text === "" ? undefined : JSON.parse(text)) as T;
   };
@@ -102,7 +112,7 @@ function over(keys: Credentials, server: string, namespace: string | undefined, 
           url: context.getUrl(),
           headers: context.getHeaders(),
           ...(typeof body === "string" ? { body } : {}),
-          signal: context.getSignal() ?? AbortSignal.timeout(timeout),
+          signal: limited(context.getSignal()),
         });
         const bytes = Buffer.from(await sent.arrayBuffer());
         return new client.ResponseContext(sent.status, Object.fromEntries(sent.headers), {

@@ -52,7 +52,10 @@ export async function openPlatform(
   const { kubernetes } = config;
   if (kubernetes === undefined) return { source: finish(sources), openStore: onDisk };
 
-  const api = await connect(kubernetes.kubeconfig === undefined ? {} : { kubeconfig: kubernetes.kubeconfig });
+  const api = await connect({
+    signal,
+    ...(kubernetes.kubeconfig === undefined ? {} : { kubeconfig: kubernetes.kubeconfig }),
+  });
   const permissions = createPermissions(logger);
   const events = eventRecorder(
     api,

@@ -1,6 +1,6 @@
 import { afterAll, beforeAll, expect, test } from "bun:test";
 import { becomeActive } from "../../src/kubernetes/active-pod.ts";
-import type { KubeApi } from "../../src/kubernetes/api.ts";
+import { KubeError, type KubeApi } from "../../src/kubernetes/api.ts";
 import { lead, type LeaderTiming } from "../../src/kubernetes/leader.ts";
 import { secretBackend } from "../../src/kubernetes/secret-state.ts";
 import { connect } from "../../src/kubernetes/transport.ts";
@@ -61,6 +61,40 @@ test("a second writer is refused, and what the first one wrote stands", async ()
   const late = one.transact((state) => state.put("lease", "c", lease("c")));
   expect(await late.catch((error: unknown) => error)).toBeInstanceOf(StoreError);
   expect([...one.all("lease").keys()]).toEqual(["a"]);
+  expect([...(await openStore(backend(name))).all("lease").keys()].sort()).toEqual(["a", "b"]);
+});
+
+test.each(["made", "changed"])("a Secret that was %s without an answer is found to be ours", async (how) => {
+  const name = `state-${++count}`;
+  let lose = false;
+  const lossy: KubeApi = {
+    server: api.server,
+    watch: (...args) => api.watch(...args),
+    request: async <T>(...args: Parameters<KubeApi["request"]>): Promise<T> => {
+      const answer = await api.request<T>(...args);
+      if (!lose || args[0] === "GET") return answer;
+      lose = false;
+      throw new TypeError("the answer was lost");
+    },
+  };
+  const store = await openStore(
+    secretBackend({ api: lossy, namespace: "default", name, logger: silentLogger }),
+  );
+  if (how === "changed") await store.transact((state) => state.put("lease", "before", lease("before")));
+  lose = true;
+  const lost = store.transact((state) => state.put("lease", "lost", lease("lost")));
+  expect(await lost.catch((error: unknown) => error)).toBeInstanceOf(StoreError);
+  await store.transact((state) => state.put("lease", "after", lease("after")));
+  const kept = how === "changed" ? ["after", "before"] : ["after"];
+  expect([...(await openStore(backend(name))).all("lease").keys()].sort()).toEqual(kept);
+});
+
+test("a label that somebody sets on the Secret stops nobody", async () => {
+  const name = `state-${++count}`;
+  const store = await openStore(backend(name));
+  await store.transact((state) => state.put("lease", "a", lease("a")));
+  await server.kubectl(["label", "secret", name, "-n", "default", "backup=yes"]);
+  await store.transact((state) => state.put("lease", "b", lease("b")));
   expect([...(await openStore(backend(name))).all("lease").keys()].sort()).toEqual(["a", "b"]);
 });
 
@@ -164,6 +198,29 @@ test(
   },
   patience,
 );
+
+test("a pod that is deleted while the label moves is no hindrance", async () => {
+  const pods = { items: [{ metadata: { name: "gone" } }] };
+  const marked: string[] = [];
+  const racing: KubeApi = {
+    server: api.server,
+    watch: (...args) => api.watch(...args),
+    request: async <T>(method: string, path: string): Promise<T> => {
+      if (method === "GET") return pods as T;
+      if (path.endsWith("/gone")) throw new KubeError("not found", 404, "NotFound");
+      marked.push(path.slice(path.lastIndexOf("/") + 1));
+      return {} as T;
+    },
+  };
+  await becomeActive({
+    api: racing,
+    namespace: "default",
+    application: "hub",
+    podName: "here",
+    logger: silentLogger,
+  });
+  expect(marked).toEqual(["here"]);
+});
 
 test("the active label moves from pod to pod, never on two at once", async () => {
   const pods = ["hub-a", "hub-b"].map((name) => `${name}-${++count}`);

@@ -1,5 +1,7 @@
 import { afterAll, beforeAll, expect, test } from "bun:test";
 import { chmod, writeFile } from "node:fs/promises";
+import { once } from "node:events";
+import { createServer, type AddressInfo } from "node:net";
 import { join } from "node:path";
 import type { KubeError } from "../../src/kubernetes/api.ts";
 import { connect } from "../../src/kubernetes/transport.ts";
@@ -195,6 +197,24 @@ test(
     } finally {
       await proxy.stop();
     }
+  },
+  patience,
+);
+
+test(
+  "an end ends requests that nobody answers",
+  async () => {
+    const silent = createServer(() => undefined);
+    await new Promise<void>((done) => silent.listen(0, "127.0.0.1", done));
+    const { port } = silent.address() as AddressInfo;
+    const end = new AbortController();
+    const kubeconfig = await server.kubeconfigFor("silent", admin(), { server: `https://127.0.0.1:${port}` });
+    const api = await connect({ kubeconfig, signal: end.signal, timeout: patience });
+    const waiting = failure(api.request("PUT", "/api/v1/namespaces/default/secrets/state", { body: {} }));
+    await once(silent, "connection");
+    end.abort();
+    expect((await waiting).name).toBe("AbortError");
+    silent.close();
   },
   patience,
 );
