@@ -59,10 +59,18 @@ test("names tell instances, Services, reasons and messages apart, and are the sa
 const exists = new KubeError("already exists", 409, "AlreadyExists");
 
 test("after a restart, what was said before is not said again", async () => {
-  const { api, events } = recorder(() => exists);
+  const known = new Set([eventName("server/hub", event("hello"))]);
+  const { api, events } = recorder((call) =>
+    call.method === "GET" && !known.has(call.path.split("/").at(-1) ?? "")
+      ? new KubeError("not found", 404, "NotFound")
+      : {},
+  );
   events.record(event("hello", { news: false }));
   await events.idle();
-  expect(api.calls.map((call) => call.method)).toEqual(["POST"]);
+  expect(api.calls.map((call) => call.method)).toEqual(["GET"]);
+  events.record(event("other", { news: false }));
+  await events.idle();
+  expect(api.calls.slice(1).map((call) => call.method)).toEqual(["GET", "POST"]);
 });
 
 test("what happens again is counted up", async () => {

@@ -141,11 +141,23 @@ async function write(
     lastTimestamp: time,
     count: 1,
   };
+  if (!event.news && (await exists(api, `${path}/${name}`, signal))) return;
   try {
     await api.request("POST", path, { body, signal });
   } catch (error) {
     if (!(error instanceof KubeError) || error.status !== 409) throw error;
     if (event.news) await countUp(api, `${path}/${name}`, time, signal);
+  }
+}
+
+/** A restart asks, so that it writes nothing where nothing is new. */
+async function exists(api: KubeApi, path: string, signal: AbortSignal): Promise<boolean> {
+  try {
+    await api.request("GET", path, { signal });
+    return true;
+  } catch (error) {
+    if (error instanceof KubeError && error.status === 404) return false;
+    throw error;
   }
 }
 
