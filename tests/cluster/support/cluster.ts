@@ -100,7 +100,7 @@ async function takeLock(): Promise<{ release(): Promise<void> }> {
 }
 
 /** What `docker` is told elsewhere (tests/support/docker.ts), for scripts that call it themselves. */
-async function dockerEnvironment(): Promise<Record<string, string>> {
+export async function dockerEnvironment(): Promise<Record<string, string>> {
   const printed = await must([join(here, "../../scripts/docker"), "env"], { timeout: buildPatience });
   const host = /^export DOCKER_HOST=(\S+)$/m.exec(printed)?.[1];
   return host === undefined ? {} : { DOCKER_HOST: host };
