@@ -242,6 +242,30 @@ test("several namespaces are each listed alone, and one that is forbidden is nam
   await started;
 });
 
+test("a namespace that stays forbidden does not hold up the others", async () => {
+  const { started, take, source, end } = await world(
+    {
+      "/api/v1/namespaces/shop/services": () => [service("web")],
+      "/api/v1/namespaces/bank/services": () => new KubeError("services is forbidden", 403, "Forbidden"),
+    },
+    { namespaces: ["shop", "bank"] },
+  );
+  await started;
+  expect(take()).toBe("+shop-web 10.96.0.1:80");
+  expect(source.watching()).toBe(false);
+  end.abort();
+});
+
+test("a headless Service that goes before its addresses are known holds up nobody", async () => {
+  const { started, push, take } = await world({
+    services: () => [headless(), service("web")],
+    endpointslices: () => new KubeError("not now", 500, ""),
+  });
+  await push("DELETED", headless());
+  await started;
+  expect(take()).toBe("+shop-web 10.96.0.1:80");
+});
+
 const slice = (name: string, ...addresses: readonly string[]): EndpointSliceObject => ({
   metadata: {
     name,

@@ -1,5 +1,5 @@
 import type { KubeApi } from "../../kubernetes/api.ts";
-import type { Clock } from "../../kubernetes/clock.ts";
+import { realClock, type Clock } from "../../kubernetes/clock.ts";
 import type { EventRecorder } from "../../kubernetes/events.ts";
 import type { Permissions } from "../../kubernetes/permissions.ts";
 import { reflect, type KubeObject } from "../../kubernetes/reflector.ts";
@@ -32,10 +32,19 @@ export interface KubernetesSource extends Source {
   watching(): boolean;
 }
 
+/**
+ * Milliseconds that the first listing is waited for where it is forbidden: an API server that has just started forbids
+ * for a moment what it allows. Then the rest goes on without it.
+ */
+const forbiddenPatience = 30_000;
+
 /** One namespace, or all of them: what one list and watch covers. */
 interface Scope {
   readonly namespace: string | undefined;
+  /** Or given up, where that is forbidden for good. */
   servicesListed: boolean;
+  /** By the clock. */
+  forbiddenSince: number | undefined;
   slicesListed: boolean;
   /** Under way while a headless Service is exposed. */
   slices: AbortController | undefined;
@@ -58,6 +67,7 @@ export function kubernetesSource(
   options: KubernetesSourceOptions,
   logger: Logger,
 ): KubernetesSource {
+  const clock = options.clock ?? realClock;
   const scopes = scopesOf(options.namespaces);
   const services = new Map<string, Known>();
   const slices = new Map<string, Map<string, EndpointSliceObject>>();
@@ -93,6 +103,8 @@ export function kubernetesSource(
     if (plan?.headless === true) scope.headless.add(key);
     else scope.headless.delete(key);
     followSlices(scope);
+    // The last one whose addresses were waited for may have gone.
+    if (!isReady) checkReady();
     wake();
   };
 
@@ -130,6 +142,15 @@ export function kubernetesSource(
         replan(scope, key, undefined);
       }
     for (const item of items) seeService(scope, item, false);
+    scope.servicesListed = true;
+    scope.forbiddenSince = undefined;
+    checkReady();
+    wake();
+  };
+
+  const servicesForbidden = (scope: Scope): void => {
+    scope.forbiddenSince ??= clock.now();
+    if (scope.servicesListed || clock.now() - scope.forbiddenSince < forbiddenPatience) return;
     scope.servicesListed = true;
     checkReady();
     wake();
@@ -209,7 +230,7 @@ export function kubernetesSource(
         onEvent: (type, item) => handlers.see(item, type === "DELETED"),
         onState,
         logger,
-        ...(options.clock === undefined ? {} : { clock: options.clock }),
+        clock,
       },
       until,
     );
@@ -226,7 +247,7 @@ export function kubernetesSource(
           {
             replace: (items) => replaceServices(scope, items),
             see: (item, deleted) => seeService(scope, item, deleted),
-            forbidden: () => undefined,
+            forbidden: () => servicesForbidden(scope),
           },
           until,
         );
@@ -265,6 +286,7 @@ const scopesOf = (namespaces: readonly string[]): readonly Scope[] =>
   (namespaces.length === 0 ? [undefined] : [...new Set(namespaces)]).map((namespace) => ({
     namespace,
     servicesListed: false,
+    forbiddenSince: undefined,
     slicesListed: false,
     slices: undefined,
     headless: new Set<string>(),
