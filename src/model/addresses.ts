@@ -83,6 +83,12 @@ export function parseCidr(text: unknown): Result<Cidr> {
   return ok({ address: address.value, bits });
 }
 
+/** The network that a host's CIDR lies in: 10.188.0.1/24 is in 10.188.0.0/24. IPv4. */
+export function networkOf({ address, bits }: Cidr): Cidr {
+  const size = 2 ** (32 - bits);
+  return { address: fromNumber(Math.floor(toNumber(address as Ipv4) / size) * size), bits };
+}
+
 export const formatCidr = (cidr: Cidr): string => `${cidr.address}/${cidr.bits}`;
 
 const parsed = (cidr: Cidr): [ipaddr.IPv4 | ipaddr.IPv6, number] => [ipaddr.parse(cidr.address), cidr.bits];

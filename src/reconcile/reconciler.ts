@@ -31,7 +31,14 @@ export interface ReconcilerParts {
   readonly peerAddresses: () => ReadonlyMap<PeerName, Ipv4>;
   /** Called with the milliseconds that each cycle took. */
   readonly onCycle?: (duration: number) => void;
+  readonly onAnnounced?: OnAnnounced;
 }
+
+/** Called with the exports that changed when what peers may use is as it should be; `live` gives one that they may. */
+export type OnAnnounced = (
+  changed: ReadonlySet<AppName>,
+  live: (name: AppName) => ResolvedApp | undefined,
+) => void;
 
 interface Planned {
   readonly lease: string;
@@ -341,7 +348,9 @@ export class Reconciler {
     await proxy.reset(
       {
         importAddresses,
-        ...(this.#tunnel === undefined ? {} : { exportAddress: this.#tunnel.address as Ipv4 }),
+        ...(this.#tunnel === undefined
+          ? {}
+          : { exportAddress: this.#tunnel.address as Ipv4, tunnel: this.#tunnel }),
       },
       this.#desired,
     );
@@ -393,6 +402,7 @@ export class Reconciler {
       else this.#live.set(name, { app, listener });
     }
     for (const subscriber of this.#subscribers) subscriber(changed);
+    this.#parts.onAnnounced?.(changed, (name) => this.#live.get(name)?.app);
   }
 
   #announced(peer: PeerName, name: AppName): AnnouncedApp | undefined {

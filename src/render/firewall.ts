@@ -1,5 +1,4 @@
-import type { Cidr } from "../model/addresses.ts";
-import { formatRange, hostsOf, ipv4FromNumber, type PortRange } from "../model/addresses.ts";
+import { formatCidr, formatRange, networkOf, type Cidr, type PortRange } from "../model/addresses.ts";
 import type { Listener } from "../model/listeners.ts";
 import { withHash } from "../model/names.ts";
 import type { Block, FirewallBase } from "../model/firewall.ts";
@@ -90,7 +89,7 @@ export function renderChange(table: string, add: Iterable<Element>, remove: Iter
 function inputRules(base: FirewallBase): string[] {
   // A neighbour who routes the tunnel's network to this host would reach its tunnel address: Linux answers for every
   // address on every interface. And whoever claims a tunnel address elsewhere is no peer.
-  const network = base.tunnel && networkOf(base.tunnel);
+  const network = base.tunnel && formatCidr(networkOf(base.tunnel));
   const outside = network === undefined ? [] : ["daddr", "saddr"].map((side) => `ip ${side} ${network} drop`);
   return [
     `iifname ${device(base)} goto from_tunnel`,
@@ -104,7 +103,7 @@ function fromTunnel(base: FirewallBase, tunnel: Cidr): string[] {
   const open = [...new Set(base.openToPeers)].sort((a, b) => a - b);
   return [
     "meta nfproto != ipv4 drop",
-    `ip saddr != ${networkOf(tunnel)} drop`,
+    `ip saddr != ${formatCidr(networkOf(tunnel))} drop`,
     // A peer may ask for any of this host's addresses: the tunnel's is the only one it is given.
     `ip daddr != ${tunnel.address} drop`,
     "icmp type { echo-request, echo-reply, destination-unreachable, time-exceeded, parameter-problem } accept",
@@ -160,11 +159,6 @@ function device(base: FirewallBase): string {
     );
   return `"${base.interface}"`;
 }
-
-const networkOf = (cidr: Cidr): string =>
-  cidr.bits >= 31
-    ? `${cidr.address}/${cidr.bits}`
-    : `${ipv4FromNumber(hostsOf(cidr).first - 1)}/${cidr.bits}`;
 
 function group(elements: Iterable<Element>): Record<SetName, string[]> {
   const keys: Record<SetName, string[]> = { exports: [], open_exports: [], imports: [] };

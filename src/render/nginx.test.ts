@@ -1,5 +1,5 @@
 import { expect, test } from "bun:test";
-import { parseIp, type Port } from "../model/addresses.ts";
+import { parseCidr, parseIp, type Port } from "../model/addresses.ts";
 import { unwrap } from "../model/result.ts";
 import { parseConfigPath, parseWorkerUser, renderNginx, routeScript, type NginxSettings } from "./nginx.ts";
 
@@ -95,6 +95,17 @@ test("A configuration without ports or modules, for an nginx that is not root", 
   expect(text).not.toContain("load_module");
   expect(text).not.toContain("user ");
   expect(text).not.toContain("listen");
+});
+
+test("Where the tunnel is known, exports are for its peers and imports for everybody else", () => {
+  const tunnel = unwrap(parseCidr("10.188.0.7/24"));
+  const listens = [{ address: ip("10.188.0.7"), range: range(20000, 20511) }];
+  const render = (direction: "export" | "import"): string[] =>
+    renderNginx({ ...settings, tunnel }, [{ direction, protocol: "tcp", listens }]).match(
+      /^ +(allow|deny) .*/gm,
+    ) ?? [];
+  expect(render("export").map((rule) => rule.trim())).toEqual(["allow 10.188.0.0/24;", "deny all;"]);
+  expect(render("import").map((rule) => rule.trim())).toEqual(["deny 10.188.0.0/24;"]);
 });
 
 test("However many files a process may have, workers make room for 65,536 connections at most", () => {

@@ -1,4 +1,12 @@
-import { formatHostPort, formatRange, type IpAddress, type PortRange } from "../model/addresses.ts";
+import {
+  formatCidr,
+  formatHostPort,
+  formatRange,
+  networkOf,
+  type Cidr,
+  type IpAddress,
+  type PortRange,
+} from "../model/addresses.ts";
 import type { Protocol } from "../model/apps.ts";
 import type { Direction } from "../model/listeners.ts";
 import { ok, quote, refuse, type Result } from "../model/result.ts";
@@ -38,6 +46,8 @@ export interface NginxSettings {
   readonly errorLog: ConfigPath;
   readonly scriptFile: ConfigPath;
   readonly routesDir: ConfigPath;
+  /** The peers' network: who may use exports, and may not use imports. Absent: not known yet, or nobody asks. */
+  readonly tunnel?: Cidr;
 }
 
 /** Runs of ports that are served alike: nginx's `server`. Ranges are apart where somebody else holds a port. */
@@ -98,11 +108,11 @@ stream {
     proxy_buffer_size ${bufferSize};
     proxy_socket_keepalive on;
     tcp_nodelay on;
-${sections.map(renderSection).join("")}}
+${sections.map((section) => renderSection(section, settings.tunnel)).join("")}}
 `;
 }
 
-function renderSection({ direction, protocol, listens }: Section): string {
+function renderSection({ direction, protocol, listens }: Section, tunnel: Cidr | undefined): string {
   const options = protocol === "tcp" ? `${keepalive} backlog=4096` : "udp reuseport";
   const lines = listens.map(
     ({ address, range }) => `        listen ${formatListen(address, range)} ${options};\n`,
@@ -110,10 +120,21 @@ function renderSection({ direction, protocol, listens }: Section): string {
   if (lines.length === 0) return "";
   return `
     server { # ${direction} ${protocol}
-${lines.join("")}        proxy_timeout ${protocol === "tcp" ? tcpTimeout : udpTimeout};
+${lines.join("")}${renderAccess(direction, tunnel)}        proxy_timeout ${protocol === "tcp" ? tcpTimeout : udpTimeout};
         proxy_pass $wormhole_upstream;
     }
 `;
+}
+
+/**
+ * The firewall says the same, and refuses without accepting first. Where there is none, this alone keeps a neighbour
+ * from the exports, and a peer from what others gave to this side.
+ */
+function renderAccess(direction: Direction, tunnel: Cidr | undefined): string {
+  if (tunnel === undefined) return "";
+  const network = formatCidr(networkOf(tunnel));
+  const rules = direction === "export" ? [`allow ${network}`, "deny all"] : [`deny ${network}`];
+  return rules.map((rule) => `        ${rule};\n`).join("");
 }
 
 /** nginx takes `a:5-5` for a range as well, but says `a:5` in its messages. */

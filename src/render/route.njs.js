@@ -20,7 +20,8 @@ function access(s) {
   }
   const upstreams = route[1].split(" ");
   v.wormhole_upstream = upstreams[Math.floor(Math.random() * upstreams.length)];
-  s.allow();
+  // Not allow(): that would end the phase before nginx's own rules for the tunnel's network were asked.
+  s.decline();
 }
 
 export default { access };

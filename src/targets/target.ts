@@ -74,6 +74,8 @@ export interface FirewallTarget {
 export interface ProxyDesired {
   /** The tunnel address that exports bind to; absent until paired. */
   readonly exportAddress?: Ipv4;
+  /** Whose members alone may use exports, and may not use imports; absent: everybody may. */
+  readonly tunnel?: Cidr;
   /** Where imports are bound: 127.0.0.1, or a pod's addresses. */
   readonly importAddresses: readonly string[];
 }

@@ -1,7 +1,7 @@
 import { describe, expect, test } from "bun:test";
 import { chmodSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { parseIp, type Ipv4 } from "../../src/model/addresses.ts";
+import { parseCidr, parseIp, type Ipv4 } from "../../src/model/addresses.ts";
 import { unwrap } from "../../src/model/result.ts";
 import {
   add,
@@ -43,6 +43,27 @@ describe("routes", () => {
       await open.echoes("still here");
       open.end();
       expect(at.target.report()).toMatchObject({ running: true, reloads: 0, liveListeners: 0 });
+    },
+    limit,
+  );
+
+  test(
+    "are for peers where they lead out, and for everybody else where they lead in, without any firewall",
+    async () => {
+      await using at = rig();
+      using server = echo("hello.");
+      const both = live(at.route(exported, [server]), at.route(imported, [server]));
+      const within = async (network: string) => {
+        await at.target.reset({ ...at.desired, tunnel: unwrap(parseCidr(network)) }, both);
+        // Connections to 127.0.0.0/8 come from 127.0.0.1.
+        const [out, inward] = [
+          await greeting(at.exportAddress, exported),
+          await greeting(at.importAddress, imported),
+        ];
+        return { exports: out, imports: inward };
+      };
+      expect(await within("127.0.0.1/8")).toEqual({ exports: "hello.", imports: undefined });
+      expect(await within("10.188.0.1/24")).toEqual({ exports: undefined, imports: "hello." });
     },
     limit,
   );

@@ -1,6 +1,7 @@
 import { chmodSync, mkdirSync, rmSync } from "node:fs";
 import { join } from "node:path";
 import {
+  type Cidr,
   formatHostPort,
   formatRange,
   parseIp,
@@ -67,6 +68,7 @@ class Nginx implements NginxTarget {
   readonly #ranges: Ranges;
   readonly #paths: Paths;
   readonly #routes: RouteDirectory;
+  #tunnel: Cidr | undefined;
   readonly #process: Supervised;
   readonly #inTurn = serially();
 
@@ -113,6 +115,7 @@ class Nginx implements NginxTarget {
         export: distinct(desired.exportAddress === undefined ? [] : [desired.exportAddress]),
         import: distinct(desired.importAddresses),
       };
+      this.#tunnel = desired.tunnel;
       this.#write(() => this.#routes.sync(live.values()));
       const kept = binder.cells.filter((cell) => isCell(this.#ranges, cell));
       const wanted = [...live.values()].map((listener) => cellOf(this.#ranges, listener));
@@ -176,6 +179,7 @@ class Nginx implements NginxTarget {
       errorLog: this.#paths.errorLog,
       scriptFile: this.#paths.script,
       routesDir: this.#paths.routes,
+      ...(this.#tunnel === undefined ? {} : { tunnel: this.#tunnel }),
     };
   }
 
