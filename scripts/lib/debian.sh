@@ -20,7 +20,7 @@ install_packages() {
   guard_services
   trap release_services EXIT
   # Package lists first only where a package is unknown: an update costs seconds and a network.
-  if ! apt-cache show "${missing[@]}" >/dev/null 2>&1; then
+  if [[ $(LC_ALL=C apt-cache policy "${missing[@]}" | grep -c 'Candidate: [0-9]') -lt ${#missing[@]} ]]; then
     quietly "Reading Debian's package lists" apt-get update -qq
   fi
   if ! apt_install "${missing[@]}"; then
