@@ -1,5 +1,5 @@
 import { afterAll, beforeAll, expect, test } from "bun:test";
-import { buildPatience, docker } from "../support/docker.ts";
+import { buildPatience, docker, releaseDocker } from "../support/docker.ts";
 import { fetchOn, hold } from "../support/probes.ts";
 import { serve } from "../support/services.ts";
 import { eventually } from "../support/process.ts";
@@ -38,6 +38,7 @@ afterAll(async () => {
   await client?.stop();
   await page?.stop(true);
   await hub?.close();
+  await releaseDocker();
 }, 120_000);
 
 /** Where the hub offers an imported app, at one of its published ports. */

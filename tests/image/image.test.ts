@@ -7,6 +7,7 @@ import {
   image,
   mustDocker,
   mustDockerShell,
+  releaseDocker,
   uniqueName,
 } from "../support/docker.ts";
 import { words } from "../support/process.ts";
@@ -21,6 +22,7 @@ beforeAll(async () => {
 
 afterAll(async () => {
   await Promise.all(made.map((container) => container.remove()));
+  await releaseDocker();
 }, 60_000);
 
 async function start(

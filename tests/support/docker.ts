@@ -9,13 +9,23 @@ let environment: Promise<Record<string, string>> | undefined;
 /** Building the image from nothing takes minutes, on a busy machine many. */
 export const buildPatience = 1_200_000;
 
+let startedHere = false;
+
 async function start(): Promise<Record<string, string>> {
+  startedHere = (await run([join(scripts, "docker"), "status"], { timeout: 120_000 })).code !== 0;
   const printed = await must([join(scripts, "docker"), "env"], { timeout: buildPatience });
   const host = /^export DOCKER_HOST=(\S+)$/m.exec(printed)?.[1];
   return host === undefined ? {} : { DOCKER_HOST: host };
 }
 
 const ready = (): Promise<Record<string, string>> => (environment ??= start());
+
+/** Ends the daemon where this process started it and no container of anybody runs. The next use starts one again. */
+export async function releaseDocker(): Promise<void> {
+  if (!startedHere || (await mustDocker("ps", "--quiet")) !== "") return;
+  await must([join(scripts, "docker"), "stop"], { timeout: 120_000 });
+  environment = undefined;
+}
 
 /** Runs docker, whatever its exit code is. */
 export const docker = async (...argv: readonly string[]): Promise<Ran> =>
