@@ -14,6 +14,7 @@ import {
   type PeerView,
   type ReportParts,
 } from "../role/report.ts";
+import type { OnAnnounced } from "../reconcile/reconciler.ts";
 import type { Resolver } from "../sources/resolver.ts";
 import type { Identity } from "../store/records.ts";
 import type { Store } from "../store/store.ts";
@@ -31,6 +32,7 @@ export interface SpokeParts {
   readonly identity: Identity;
   readonly source: Resolver;
   readonly services?: ServiceTarget;
+  readonly onAnnounced?: OnAnnounced;
 }
 
 /** What the state says of the server that this client is paired with. */

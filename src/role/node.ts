@@ -3,7 +3,7 @@ import type { Ipv4, Port } from "../model/addresses.ts";
 import type { PeerName } from "../model/names.ts";
 import { Alarms } from "../reconcile/alarms.ts";
 import { defaultQuarantine, Leases } from "../reconcile/leases.ts";
-import { Reconciler } from "../reconcile/reconciler.ts";
+import { Reconciler, type OnAnnounced } from "../reconcile/reconciler.ts";
 import { TunnelKeeper } from "../reconcile/tunnel.ts";
 import type { Resolver } from "../sources/resolver.ts";
 import type { Identity } from "../store/records.ts";
@@ -41,6 +41,7 @@ export interface NodeParts {
   readonly identity: Identity;
   readonly source: Resolver;
   readonly services?: ServiceTarget;
+  readonly onAnnounced?: OnAnnounced;
   /** What the tunnel should be right now; undefined: none yet. */
   readonly desiredTunnel: () => Promise<TunnelDesired | undefined>;
   /** TCP ports on the tunnel address that peers may reach beside the apps. */
@@ -89,6 +90,7 @@ export function createNode(parts: NodeParts, stop: AbortSignal): Node {
     proxy,
     firewall,
     ...(parts.services === undefined ? {} : { services: parts.services }),
+    ...(parts.onAnnounced === undefined ? {} : { onAnnounced: parts.onAnnounced }),
     alarms,
     logger,
     importAddresses: config.importAddresses,

@@ -6,6 +6,7 @@ import { followOwnService } from "../kubernetes/own-service.ts";
 import { createPermissions } from "../kubernetes/permissions.ts";
 import { secretBackend } from "../kubernetes/secret-state.ts";
 import { connect } from "../kubernetes/transport.ts";
+import type { OnAnnounced } from "../reconcile/reconciler.ts";
 import { combine } from "../sources/combine.ts";
 import { fileSource } from "../sources/file.ts";
 import { kubernetesSource } from "../sources/kubernetes/source.ts";
@@ -24,6 +25,7 @@ import { ownUpstreams } from "./upstreams.ts";
 export interface Platform {
   readonly source: Resolver;
   readonly services?: ServiceTarget;
+  readonly onAnnounced?: OnAnnounced;
   readonly platformEndpoint?: () => HostPort | undefined;
   openStore(): Promise<Store>;
 }
@@ -85,6 +87,7 @@ export async function openPlatform(
   return {
     ...endpoint,
     source: finish([...sources, watched]),
+    onAnnounced: watched.announced,
     services: serviceTarget({
       api,
       release: {

@@ -14,6 +14,7 @@ import {
   type PeerView,
   type ReportParts,
 } from "../role/report.ts";
+import type { OnAnnounced } from "../reconcile/reconciler.ts";
 import type { Resolver } from "../sources/resolver.ts";
 import type { Identity } from "../store/records.ts";
 import { StoreError, type Store } from "../store/store.ts";
@@ -34,6 +35,7 @@ export interface HubParts {
   readonly identity: Identity;
   readonly source: Resolver;
   readonly services?: ServiceTarget;
+  readonly onAnnounced?: OnAnnounced;
   /** What the platform says of where clients reach WireGuard, such as a LoadBalancer's address. */
   readonly platformEndpoint?: () => HostPort | undefined;
 }

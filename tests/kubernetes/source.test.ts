@@ -57,6 +57,7 @@ async function begin(
     for (const app of delta.upserts) apps.set(app.name, app);
     for (const name of delta.removes) apps.delete(name);
     upserts += delta.upserts.length;
+    source.announced([...delta.upserts.map((app) => app.name), ...delta.removes], (name) => apps.get(name));
   };
   await source.start(life.signal, () => queueMicrotask(take));
   take();

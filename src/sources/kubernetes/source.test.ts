@@ -2,6 +2,8 @@ import { expect, test } from "bun:test";
 import { fakeApi, fakeClock, quietAfter, type Call } from "../../../tests/kubernetes/support/fakes.ts";
 import { KubeError, type WatchEvent } from "../../kubernetes/api.ts";
 import type { ServiceEvent } from "../../kubernetes/events.ts";
+import type { LocalApp } from "../../model/apps.ts";
+import type { AppName } from "../../model/names.ts";
 import { createPermissions } from "../../kubernetes/permissions.ts";
 import { silentLogger } from "../../system/log.ts";
 import { annotationPrefix as prefix } from "../../model/labels.ts";
@@ -75,8 +77,14 @@ async function world(
     feeds.get(resource)?.enqueue({ type, object });
     await next;
   };
+  const live = new Map<AppName, LocalApp>();
+  /** Takes, and announces what was taken, as the loop does. */
   const take = (): string => {
     const delta = source.take();
+    for (const app of delta.upserts) live.set(app.name, app);
+    for (const name of delta.removes) live.delete(name);
+    const changed = [...delta.upserts.map((app) => app.name), ...delta.removes];
+    source.announced(changed, (name) => live.get(name));
     const upserts = delta.upserts.map(
       (app) => `+${app.name} ${app.upstreams.map((one) => `${one.host}:${one.port}`).join(",")}`,
     );
@@ -166,6 +174,21 @@ test("what the first listing brings may be known from an earlier life; what come
   ]);
 });
 
+test("nobody is told that an app is exposed before it is, or where another source has the name", async () => {
+  const { started, source, heard } = await world({ services: () => [service("web")] });
+  await started;
+  const [app] = source.take().upserts;
+  const name = app!.name;
+  source.announced([name], () => undefined);
+  source.announced([name], () => ({ ...app!, origin: "apps.yaml" }));
+  expect(heard()).toEqual([]);
+  source.announced([name], () => app);
+  source.announced([name], () => app);
+  expect(heard().map((line) => line.slice(0, 18))).toEqual(["web Normal Exposed"]);
+  source.announced([name], () => undefined);
+  expect(heard()).toEqual(['web Normal Withdrawn: "shop-web" is no longer exposed']);
+});
+
 test("a deleted Service is told nothing", async () => {
   const { started, push, take, heard } = await world({ services: () => [service("web")] });
   await started;
@@ -197,7 +220,12 @@ test("a Service that nobody may receive makes no Event", async () => {
     silentLogger,
   );
   await source.start(end.signal, () => undefined);
-  expect(source.take().upserts.map((app) => app.peers?.join())).toEqual(["x"]);
+  const { upserts } = source.take();
+  expect(upserts.map((app) => app.peers?.join())).toEqual(["x"]);
+  source.announced(
+    upserts.map((app) => app.name),
+    () => upserts[0],
+  );
   expect(said).toEqual([]);
   end.abort();
 });

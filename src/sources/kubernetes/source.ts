@@ -28,6 +28,11 @@ export interface KubernetesSourceOptions extends PlanOptions {
 }
 
 export interface KubernetesSource extends Source {
+  /**
+   * Tells the owners of Services what became of these apps: to be called when they are in use, or not any more. `live`
+   * gives the app that peers may use under a name.
+   */
+  announced(changed: Iterable<AppName>, live: (name: AppName) => LocalApp | undefined): void;
   /** False while listing or watching fails; the last known state stands then. */
   watching(): boolean;
 }
@@ -110,7 +115,7 @@ export function kubernetesSource(
 
   const seeService = (scope: Scope, object: ServiceObject, deleted: boolean): void => {
     const key = keyOf(object);
-    if (deleted) stories.gone(key);
+    stories.seen(key, deleted);
     // A Service that says nothing of us costs nothing.
     const asks = object.metadata.annotations?.[`${annotationPrefix}/exposed`] !== undefined;
     if (deleted || !asks) return replan(scope, key, undefined);
@@ -138,7 +143,7 @@ export function kubernetesSource(
     const listed = new Set(items.map(keyOf));
     for (const key of services.keys())
       if (inScope(scope, key) && !listed.has(key)) {
-        stories.gone(key);
+        stories.seen(key, true);
         replan(scope, key, undefined);
       }
     for (const item of items) seeService(scope, item, false);
@@ -267,12 +272,20 @@ export function kubernetesSource(
           taken.set(name, app);
           upserts.push(app);
         }
+      }
+      return { upserts, removes };
+    },
+    announced: (changed, live) => {
+      for (const name of changed) {
+        const app = live(name);
         const holder = names.holderOf(name);
-        const conflict = holder === undefined ? undefined : names.conflictOf(holder.id);
-        stories.app(name, app, holder && services.get(holder.service)?.service, conflict);
+        const service = holder && services.get(holder.service)?.service;
+        // The name may be another source's, or somebody else's by now: that change is still to come.
+        if (app === undefined || service === undefined || holder?.app.origin !== app.origin)
+          stories.withdrawn(name);
+        else stories.exposed(app, service, names.conflictOf(holder.id));
       }
       stories.told();
-      return { upserts, removes };
     },
     refused: () => [
       ...[...refused.values()].flat(),

@@ -10,16 +10,13 @@ import type { ServicePlan } from "./plan.ts";
 export interface Stories {
   /** What stands refused of a Service; undefined where it asks for nothing (any more). */
   refusals(key: string, service: ServiceObject | undefined, plan: ServicePlan | undefined): void;
-  /** The Service was deleted: nobody would read what is said to it. */
-  gone(key: string): void;
-  /** What an app name stands for now. */
-  app(
-    name: AppName,
-    app: LocalApp | undefined,
-    service: ServiceObject | undefined,
-    conflict: NameConflict | undefined,
-  ): void;
-  /** Ends one `take()`. What comes after the first is news; the first may be known from an earlier life. */
+  /** The Service is there, or was deleted: then nobody would read what is said to it. */
+  seen(key: string, deleted: boolean): void;
+  /** Peers may use the app. */
+  exposed(app: LocalApp, service: ServiceObject, conflict: NameConflict | undefined): void;
+  /** Peers may not use what had this name. */
+  withdrawn(name: AppName): void;
+  /** Ends one round. What comes after the first is news; the first may be known from an earlier life. */
   told(): void;
 }
 
@@ -36,11 +33,27 @@ export function createStories(
 ): Stories {
   const refused = new Map<string, ReadonlySet<string>>();
   const apps = new Map<AppName, Told>();
+  /** Apps that were told of each Service, and the Services that are gone while there are any. */
+  const toldOf = new Map<string, number>();
   const gone = new Set<string>();
   let news = false;
 
   const say = (service: ServiceReference, reason: EventReason, message: string): void =>
     events.record({ service, reason, message, news, type: warnings.has(reason) ? "Warning" : "Normal" });
+
+  const sayWithdrawn = (name: AppName, before: Told | undefined): void => {
+    if (before?.exposed !== undefined && !gone.has(before.key))
+      say(before.service, "Withdrawn", `"${name}" is no longer exposed`);
+  };
+  const forget = (name: AppName): Told | undefined => {
+    const before = apps.get(name);
+    if (before === undefined) return undefined;
+    apps.delete(name);
+    const left = (toldOf.get(before.key) ?? 0) - 1;
+    if (left > 0) toldOf.set(before.key, left);
+    else toldOf.delete(before.key);
+    return before;
+  };
 
   return {
     refusals: (key, service, plan) => {
@@ -53,22 +66,24 @@ export function createStories(
         if (before?.has(message) !== true)
           say(referenceOf(service), plan?.invalid === true ? "InvalidAnnotation" : "NotExposed", message);
     },
-    gone: (key) => void gone.add(key),
-    app: (name, app, service, conflict) => {
-      const before = apps.get(name);
-      const now =
-        app === undefined || service === undefined ? undefined : tell(app, service, conflict, audience);
-      if (now === undefined) apps.delete(name);
-      else apps.set(name, now);
-      if (before?.exposed !== undefined && before.key !== now?.key && !gone.has(before.key))
-        say(before.service, "Withdrawn", `"${name}" is no longer exposed`);
-      if (now?.conflict !== undefined && now.conflict !== before?.conflict)
+    seen: (key, deleted) => {
+      if (!deleted) gone.delete(key);
+      else if (toldOf.has(key)) gone.add(key);
+    },
+    exposed: (app, service, conflict) => {
+      const before = forget(app.name);
+      const now = tell(app, service, conflict, audience);
+      apps.set(app.name, now);
+      toldOf.set(now.key, (toldOf.get(now.key) ?? 0) + 1);
+      if (now.exposed === undefined || before?.key !== now.key) sayWithdrawn(app.name, before);
+      if (now.conflict !== undefined && now.conflict !== before?.conflict)
         say(now.service, "NameConflict", now.conflict);
-      if (now?.exposed !== undefined && (now.exposed !== before?.exposed || now.key !== before.key))
+      if (now.exposed !== undefined && (now.exposed !== before?.exposed || now.key !== before.key))
         say(now.service, "Exposed", now.exposed);
     },
+    withdrawn: (name) => sayWithdrawn(name, forget(name)),
     told: () => {
-      gone.clear();
+      for (const key of gone) if (!toldOf.has(key)) gone.delete(key);
       news = true;
     },
   };
