@@ -184,6 +184,8 @@ export function serviceTarget(options: ServiceTargetOptions): ServiceTarget {
           parts.every(({ collection }) => collection.listed) &&
           ![...problems.keys()].some((key) => key.startsWith("watch ")),
         managedServices: services.collection.managed,
+        // Only the leader comes so far that it has anything to report.
+        ...(release.activeOnly ? { leader: true } : {}),
         ...(notes.length === 0 ? {} : { note: notes.join("; ") }),
       };
     },
