@@ -1,8 +1,27 @@
 import { beforeAll, expect, test } from "bun:test";
+import { eventually } from "../../support/process.ts";
 import { patience } from "../support/cluster.ts";
 import type { Side, Site } from "../support/site.ts";
 
-/** State on volumes, a PSK that the server made, a token, and two clients in one namespace. */
+/** Of documentation (RFC 5737): it leads nowhere but through the rules that kube-proxy makes for it. */
+const address = "198.51.100.7";
+
+/** What a load balancer's controller does. */
+async function giveAddress(hub: Side): Promise<void> {
+  const status = { status: { loadBalancer: { ingress: [{ ip: address }] } } };
+  await hub.kubectl(
+    "patch",
+    "service",
+    "wormhole-server",
+    "--subresource=status",
+    "--type=merge",
+    `--patch=${JSON.stringify(status)}`,
+  );
+}
+
+const settings = { state: "pvc", service: { type: "LoadBalancer" } };
+
+/** A load balancer's address that the server learns, state on volumes, a PSK that the server made, a token, and two clients in one namespace. */
 export function releases(here: () => Site): void {
   let hub: Side;
   let blue: Side;
@@ -14,9 +33,15 @@ export function releases(here: () => Site): void {
     hub = await site.side("solo", "server");
     blue = await site.side("twins", "client", "blue");
     green = await site.side("twins", "client", "green");
-    await hub.release(site.values(hub, { state: "pvc" }, { peering: {} }));
+    await hub.release(site.values(hub, settings, { peering: {} }));
+    await giveAddress(hub);
     const serverDsn = `http://wormhole-server.${hub.namespace}:8080`;
     secret = (await hub.wormhole("psk", "show")).trim();
+    await eventually(
+      "the load balancer's address",
+      async () => (await hub.wormhole("status")).includes(`endpoint ${address}:51820`),
+      patience,
+    );
     const token = (await hub.wormhole("token", "create", "blue")).trim();
     await site.cluster.apply({
       apiVersion: "v1",
@@ -25,10 +50,10 @@ export function releases(here: () => Site): void {
       stringData: { key: secret },
     });
     await blue.release(
-      // The one client that may watch the whole cluster.
+      // All that it is told is the token. It is the one client that may watch the whole cluster.
       site.values(
         blue,
-        { serverDsn, token, watchNamespaces: [] },
+        { token, watchNamespaces: [] },
         { nameSuffix: "blue", peering: {}, tests: { urls: [`http://server-${hub.namespace}-web-http`] } },
       ),
       "blue",
@@ -95,7 +120,7 @@ export function releases(here: () => Site): void {
       const pods = await hub.podNames();
       const first = site.values(
         hub,
-        { state: "pvc", apps: [{ name: "outside", address: `${ip}:8080` }] },
+        { ...settings, apps: [{ name: "outside", address: `${ip}:8080` }] },
         { peering: {} },
       );
       await hub.release(first);
@@ -107,7 +132,7 @@ export function releases(here: () => Site): void {
         { name: "outside", address: `${ip}:8080` },
         { name: "second", address: `${ip}:8081`, port: 80 },
       ];
-      await hub.release(site.values(hub, { state: "pvc", apps }, { peering: {} }));
+      await hub.release(site.values(hub, { ...settings, apps }, { peering: {} }));
       await blue.answers("caller", "http://server-second", "hello from solo on 8081");
       expect(await hub.podNames()).toEqual(between);
     },

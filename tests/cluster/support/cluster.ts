@@ -20,6 +20,9 @@ export interface Cluster {
   readonly probe: string;
   /** Pods need the node's /dev/net/tun, since its kernel has no WireGuard. */
   readonly tunDevice: boolean;
+  readonly kubeconfig: string;
+  /** kubectl as it is to be called, for whoever needs it running. */
+  readonly kubectlCommand: readonly string[];
   kubectl(argv: readonly string[], stdin?: string): Promise<string>;
   tryKubectl(argv: readonly string[], timeout?: number): Promise<Ran>;
   apply(...objects: readonly object[]): Promise<void>;
@@ -145,6 +148,8 @@ async function connect({ kubeconfig, ...rest }: Reached): Promise<Cluster> {
   const env = { KUBECONFIG: kubeconfig };
   return {
     ...rest,
+    kubeconfig,
+    kubectlCommand: kubectl,
     tunDevice: !existsSync("/sys/module/wireguard"),
     kubectl: (argv, stdin) =>
       must([...kubectl, ...argv], { timeout: patience, env, ...(stdin === undefined ? {} : { stdin }) }),

@@ -3,6 +3,7 @@
  *   probe serve NAME PORT…            answers HTTP on these ports: `hello from NAME on PORT`
  *   probe get URL                     prints status and body, or why not, as JSON; one attempt, 3 s
  *   probe until URL open|closed TEXT  asks every 5 ms until it answers TEXT (or refuses); prints when, in Unix ms
+ *   probe follow                      as until, for each line of standard input: URL open|closed TEXT
  *   probe delete URL USER PASSWORD    prints the status
  *   probe load URL SECONDS            a new connection every 20 ms; prints what failed as JSON
  */
@@ -32,19 +33,30 @@ function serve(name: string, ports: readonly string[]): void {
   process.on("SIGTERM", () => process.exit(0));
 }
 
-async function until(url: string, state: string, text: string): Promise<void> {
+/** When the URL first is as wanted, in Unix ms; undefined where it never was. */
+async function whenIs(url: string, state: string, text: string): Promise<number | undefined> {
   const deadline = Date.now() + 100_000;
-  for (;;) {
+  while (Date.now() < deadline) {
     const got = await get(url, 1000);
     const open = got.status === 200 && (got.body ?? "").includes(text);
-    if (open === (state === "open") && (open || got.status === undefined)) break;
-    if (Date.now() > deadline) {
-      console.log(JSON.stringify(got));
-      process.exit(1);
-    }
+    if (state === "open" ? open : got.status === undefined) return Date.now();
     await Bun.sleep(5);
   }
-  console.log(Date.now());
+  return undefined;
+}
+
+async function until(url: string, state: string, text: string): Promise<void> {
+  const at = await whenIs(url, state, text);
+  console.log(at ?? JSON.stringify(await get(url)));
+  if (at === undefined) process.exit(1);
+}
+
+async function follow(): Promise<void> {
+  console.log("following");
+  for await (const line of console) {
+    const [url = "", state = "", ...text] = line.split(" ");
+    console.log((await whenIs(url, state, text.join(" "))) ?? -1);
+  }
 }
 
 /** The outage is from the last success before the first failure to the next success. */
@@ -76,6 +88,7 @@ const [first = "", second = "", third = ""] = rest;
 if (verb === "serve") serve(first, rest.slice(1));
 else if (verb === "get") console.log(JSON.stringify(await get(first)));
 else if (verb === "until") await until(first, second, third);
+else if (verb === "follow") await follow();
 else if (verb === "load") await load(first, Number(second));
 else if (verb === "delete") await erase(first, second, third);
 else process.exit(2);
