@@ -2,7 +2,7 @@
  * Hosts for tests, linked by an "internet" that is a host of its own. Nothing is made in the machine's own namespaces,
  * no host has a route out, and all of it vanishes with the process that made it (see Host).
  */
-import { mkdtempSync, rmSync } from "node:fs";
+import { existsSync, mkdtempSync, readdirSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { Host } from "./host.ts";
@@ -31,7 +31,8 @@ export class Lab {
   #names: Readonly<Record<string, string>> = {};
 
   private constructor(keep: boolean) {
-    this.directory = mkdtempSync(join(tmpdir(), "wormhole-lab-"));
+    removeLeftovers();
+    this.directory = mkdtempSync(join(tmpdir(), keep ? "wormhole-kept-" : `wormhole-lab-${process.pid}-`));
     this.#keep = keep;
   }
 
@@ -149,6 +150,15 @@ export class Lab {
 
   async [Symbol.asyncDispose](): Promise<void> {
     await this.close();
+  }
+}
+
+/** Logs of labs whose process was killed; of their hosts nothing is left. */
+function removeLeftovers(): void {
+  for (const name of readdirSync(tmpdir())) {
+    const pid = /^wormhole-lab-(\d+)-/.exec(name)?.[1];
+    if (pid !== undefined && !existsSync(`/proc/${pid}`))
+      rmSync(join(tmpdir(), name), { recursive: true, force: true });
   }
 }
 

@@ -25,7 +25,7 @@ export interface RunOptions {
 }
 
 /** Milliseconds that a test waits for an event before it calls it missing: machines are slow and shared. */
-export const patience = 30_000;
+export const patience = 60_000;
 
 /** Thrown by a probe when waiting is of no use any more. */
 export class Hopeless extends Error {}
