@@ -43,6 +43,8 @@ export class Supervised {
   readonly #log: ErrorLog;
   /** Lines that were read while waiting, and that `takeLog` still owes. */
   #held: string[] = [];
+  /** Somebody waits for a line: nobody else may take it away. */
+  #waiting = false;
 
   constructor(options: SupervisedOptions) {
     this.#options = options;
@@ -65,7 +67,9 @@ export class Supervised {
     return new Set(holders.flatMap(({ pid }) => [...(socketsOf(pid) ?? [])]));
   }
 
+  /** What nginx said since the last call; nothing while a start or reload waits for what it says. */
   takeLog(): string[] {
+    if (this.#waiting) return [];
     const lines = [...this.#held, ...this.#log.take()];
     this.#held = [];
     return lines;
@@ -120,7 +124,7 @@ export class Supervised {
     this.#held.push(...before);
     const said: string[] = [];
     let asked = false;
-    const verdict = await until((): Verdict | undefined => {
+    const verdict = await this.#listen((): Verdict | undefined => {
       asked ||= this.#options.bringUp?.() ?? true;
       if (this.master() !== undefined) return { kind: "running" };
       said.push(...this.#log.take());
@@ -142,13 +146,22 @@ export class Supervised {
     this.#held.push(...this.#log.take());
     signal(master, "SIGHUP");
     const said: string[] = [];
-    const verdict = await until(() => {
+    const verdict = await this.#listen(() => {
       const lines = this.#log.take();
       said.push(...lines);
       const own = said.flatMap((line) => parseLogLine(line) ?? []).filter(({ pid }) => pid === master.pid);
       return verdictOf(own) ?? (this.alive(master)?.started === master.started ? undefined : gone);
     }, 60_000);
     return verdict ?? { kind: "refused", reason: "it did not answer within 60 s" };
+  }
+
+  async #listen<T>(look: () => T, limit: number): Promise<T> {
+    this.#waiting = true;
+    try {
+      return await until(look, limit);
+    } finally {
+      this.#waiting = false;
+    }
   }
 
   /** Ends nginx for good: two seconds for what it carries, then at once. */
