@@ -39,6 +39,7 @@ export class Stage {
 
   static async open(options: StageOptions = {}): Promise<Stage> {
     const lab = await createSites();
+    const started: Wormhole[] = [];
     try {
       await options.prepare?.(lab);
       const settings = { wireguard: "userspace", ...options.settings };
@@ -47,6 +48,7 @@ export class Stage {
         startClient(lab, "client1", settings, appsOf("shop")),
         startClient(lab, "client2", settings, appsOf("office")),
       ]);
+      started.push(client1, client2);
       await Promise.all([server.connected("client1"), server.connected("client2")]);
       const flows = await Promise.all([
         flowTo(server, "client1", "shop", "web", "Hello from", options.period),
@@ -61,8 +63,10 @@ export class Stage {
       await stage.settled();
       return stage;
     } catch (error) {
+      // The error tells what one side saw; why is often in the other's log.
+      const logs = started.map(({ host, log }) => `\n${host.name}: ${log.slice(-4000)}`);
       await lab.close();
-      throw error;
+      throw new Error(`${(error as Error).message}${logs.join("")}`, { cause: error });
     }
   }
 

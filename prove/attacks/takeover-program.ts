@@ -4,7 +4,7 @@
  *   say URL               each wrong message of `sayings` in a session of its own; prints how the server ended it
  *   flood URL SECONDS     as many messages as the server takes, coming back whenever it ends the session
  *   churn URL SECONDS     announces 4,900 apps and withdraws them, again and again
- *   datagram URL SOURCE   a datagram from a source address that may not be its own
+ *   datagram URL          20 datagrams of seven bytes
  * Each prints one line of JSON at its end.
  */
 export const program = import.meta.path;
@@ -138,8 +138,8 @@ function churn(url: string, seconds: number): Promise<Flooded> {
   );
 }
 
-async function datagram(to: string, hostname: string): Promise<object> {
-  const socket = await Bun.udpSocket({ hostname });
+async function datagram(to: string): Promise<object> {
+  const socket = await Bun.udpSocket({ hostname: own });
   const at = new URL(to);
   for (let sent = 0; sent < 20; sent += 1) socket.send("spoofed", Number(at.port), at.hostname);
   await Bun.sleep(500);
@@ -151,7 +151,7 @@ if (import.meta.main) {
     say: sayAll,
     flood: () => flood(url, Number(argument)),
     churn: () => churn(url, Number(argument)),
-    datagram: () => datagram(url, argument),
+    datagram: () => datagram(url),
   };
   console.log(JSON.stringify(await verbs[verb]!()));
   process.exit(0);

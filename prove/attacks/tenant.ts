@@ -19,6 +19,8 @@ interface Hostile {
   readonly labels?: Readonly<Record<string, string>>;
   /** Refused altogether; otherwise it may be exposed under a harmless name. */
   readonly exposed?: boolean;
+  /** Where the reason is told: a Warning Event (default), or the client's status; nowhere where there is none to tell. */
+  readonly told?: "status" | "nowhere";
 }
 
 const text = [
@@ -50,10 +52,11 @@ const hostile: readonly Hostile[] = [
     "80\n81",
     Array.from({ length: 3000 }, (_, i) => i + 1).join(),
   ].map((ports) => ({ what: `ports ${JSON.stringify(ports.slice(0, 40))}`, annotations: { ports } })),
-  ...["server\nclient2", "Server;", "../x", "*", '"', "client1"].map((peers) => ({
+  ...["server\nclient2", "Server;", "../x", "*", '"'].map((peers) => ({
     what: `peers ${JSON.stringify(peers)}`,
     annotations: { peers },
   })),
+  { what: "peers that name another client", annotations: { peers: "client1" }, told: "nowhere" },
   ...["yes\n", "yes;no", "TRUE please"].map((exposed) => ({
     what: `exposed ${JSON.stringify(exposed)}`,
     annotations: { exposed },
@@ -74,10 +77,11 @@ const hostile: readonly Hostile[] = [
     annotations: {},
     spec: { clusterIP: own, selector: { app: "x" }, ports: [{ port }] },
     // A server's pairing port is none of a client's.
-    ...(port === 8080 ? { exposed: true } : {}),
+    ...(port === 8080 ? { exposed: true } : { told: "status" as const }),
   })),
   {
     what: "labels that say that wormhole made it",
+    told: "nowhere",
     annotations: {},
     labels: {
       [`${prefix}/exposed-by`]: "wormhole",
@@ -192,8 +196,16 @@ export async function tenant({ notes, say }: Context, cases = hostile): Promise<
       if (one.exposed === true) notes.note(`${one.what}: exposed as`, apps.map((app) => app.name).join(" "));
       else {
         notes.is(`${one.what}: apps and Services that came of it`, apps.length + made.length, 0);
-        if (one.labels === undefined)
+        if (one.told === undefined)
           notes.holds(`${one.what}: an Event says why`, story.startsWith("Warning"), story);
+        if (one.told === "status") {
+          const { refused } = await client1.status();
+          notes.holds(
+            `${one.what}: status says why`,
+            refused.some(({ subject }) => subject.includes(name)),
+            story,
+          );
+        }
       }
       await api.kubectl(["delete", "service", "-n", "tenant", name, "--wait=false"]);
       await server.until(

@@ -5,9 +5,9 @@ import { Forwarder, type Weather } from "./forwarder.ts";
 /** The server is cut off, then healed. Held connections survive as long as TCP's own patience and ours do. */
 export async function partitions(
   { notes, long, say }: Context,
+  stage: Stage,
   seconds = long ? [1, 10, 60, 300] : [1, 10, 60],
 ): Promise<void> {
-  await using stage = await Stage.open();
   const { lab, server, client1 } = stage.sites;
   for (const duration of seconds) {
     say(`${duration} s`);

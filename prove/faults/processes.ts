@@ -6,8 +6,7 @@ import type { Context } from "../suite.ts";
 const rolesOf = ({ sites }: Stage): readonly Wormhole[] => [sites.server, sites.client1];
 
 /** Ends the daemon without warning and starts it again: also what an upgrade is. */
-export async function daemon({ notes }: Context): Promise<void> {
-  await using stage = await Stage.open();
+export async function daemon({ notes }: Context, stage: Stage): Promise<void> {
   for (const wormhole of rolesOf(stage))
     await strike(stage, notes, {
       what: `kill -9 of the ${wormhole.role}'s daemon`,
@@ -70,9 +69,9 @@ const leases = async ({ sites }: Stage): Promise<string> => {
 /** Restarts of the server's daemon at random moments: nothing that has a name or a number changes. */
 export async function restarts(
   { notes, random, long, say }: Context,
+  stage: Stage,
   times = long ? 1000 : 100,
 ): Promise<void> {
-  await using stage = await Stage.open();
   const { server } = stage.sites;
   const before = await leases(stage);
   let different = 0;
@@ -98,9 +97,9 @@ export async function restarts(
 /** Kills whatever it likes, whenever it likes. Only that all is well in the end, and never wrong, is asked. */
 export async function randomKills(
   { notes, random, long, say }: Context,
+  stage: Stage,
   seconds = long ? 600 : 60,
 ): Promise<void> {
-  await using stage = await Stage.open();
   const { server, client1, client2 } = stage.sites;
   const before = await leases(stage);
   const victims = [/nginx: master/, /nginx: worker/, /wireguard-go/, "daemon"] as const;

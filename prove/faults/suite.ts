@@ -1,19 +1,19 @@
-import type { Suite } from "../suite.ts";
+import { alone, type Suite } from "../suite.ts";
 import { partitions, weather } from "./network.ts";
 import { carriers, daemon, randomKills, restarts } from "./processes.ts";
 import { damagedState, diskFull, oneBad, replaced, revoke } from "./state.ts";
 
 /** The second table of the goals: what must hold when something breaks. */
 export const faults: Suite = {
-  daemon: (context) => daemon(context),
+  daemon: alone(daemon),
   carriers,
-  replaced,
-  restarts: (context) => restarts(context),
-  partitions: (context) => partitions(context),
+  replaced: alone(replaced),
+  restarts: alone(restarts),
+  partitions: alone(partitions),
   weather: (context) => weather(context),
-  "random-kills": (context) => randomKills(context),
+  "random-kills": alone(randomKills),
   "disk-full": diskFull,
-  "damaged-state": damagedState,
-  revoke,
-  "one-bad": oneBad,
+  "damaged-state": alone(damagedState),
+  revoke: alone(revoke),
+  "one-bad": alone(oneBad),
 };
