@@ -87,7 +87,7 @@ export async function openPlatform(
   return {
     ...endpoint,
     source: finish([...sources, watched]),
-    onAnnounced: watched.announced,
+    onAnnounced: (changed, live) => watched.announced(changed, live),
     services: serviceTarget({
       api,
       release: {
