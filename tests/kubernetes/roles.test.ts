@@ -1,4 +1,5 @@
 import { afterAll, beforeAll, expect, test } from "bun:test";
+import { connect } from "../../src/kubernetes/transport.ts";
 import { createLab, type Lab } from "../support/lab.ts";
 import { fetchOn } from "../support/probes.ts";
 import { serve } from "../support/services.ts";
@@ -142,6 +143,50 @@ test(
   patience * 2,
 );
 
+const ports = (side: Side, ...all: readonly (readonly [string, number])[]): Promise<string> =>
+  api.kubectl([
+    "patch",
+    "service",
+    "web",
+    "-n",
+    side,
+    "--type=json",
+    "-p",
+    JSON.stringify([
+      {
+        op: "replace",
+        path: "/spec/ports",
+        value: all.map(([name, port]) => ({ name, port, targetPort: 8000 })),
+      },
+    ]),
+  ]);
+
+const madeFrom = async (side: Side, peer: Side): Promise<string> => {
+  const selector = `wormhole.glothriel.github.com/exposed-peer=${peer}`;
+  const kinds = "services,networkpolicies";
+  const found = await api.kubectl(["get", kinds, "-n", side, "-l", selector, "-o", "name"]);
+  return found.trim().split("\n").sort().join(" ");
+};
+
+test(
+  "one port becomes two and one again, and no Service and no policy is left over",
+  async () => {
+    const both = (...names: readonly string[]): string =>
+      names
+        .flatMap((name) => [`networkpolicy.networking.k8s.io/${name}`, `service/${name}`])
+        .sort()
+        .join(" ");
+    const stand = (what: string): Promise<boolean> =>
+      eventually(what, async () => (await madeFrom("server", "client1")) === what);
+    await ports("client1", ["http", 80], ["admin", 81]);
+    await stand(both("client1-client1-web-admin", "client1-client1-web-http"));
+    await ports("client1", ["http", 80]);
+    await stand(both("client1-client1-web"));
+    expect(await through("server", "client1-client1-web")).toBe("hello from client1");
+  },
+  patience * 2,
+);
+
 test(
   "the Service's own story is in its Events",
   async () => {
@@ -161,15 +206,19 @@ test(
   patience * 2,
 );
 
+/** Longer than anything here waits for an answer. */
+const outage = 30_000;
+
 test(
-  "an API server that is away for a while changes nothing for open connections, and what happened meanwhile arrives",
+  "an API server that is away for 30 seconds changes nothing for open connections, and what happened meanwhile arrives",
   async () => {
     const target = (await eventually("the Service", () => service("server", "client2-client2-web"))).spec
       .ports[0]!.targetPort;
     await api.away();
-    expect((await fetchOn(lab.host("server"), `http://127.0.0.1:${target}/`)).body.trim()).toBe(
-      "hello from client2",
-    );
+    for (const until = Date.now() + outage; Date.now() < until; await Bun.sleep(2_000))
+      expect((await fetchOn(lab.host("server"), `http://127.0.0.1:${target}/`)).body.trim()).toBe(
+        "hello from client2",
+      );
     await api.back();
     await annotate("client2", "exposed=no");
     await eventually("its end", async () => (await service("server", "client2-client2-web")) === undefined);
@@ -201,4 +250,68 @@ test(
     expect(await version()).toBe(before);
   },
   patience * 2,
+);
+
+/** Requests so far that change something of the kinds that wormhole writes, by kind; the API server's own are others. */
+async function writes(): Promise<Readonly<Record<string, number>>> {
+  const counts: Record<string, number> = {};
+  for (const line of (await api.kubectl(["get", "--raw", "/metrics"])).split("\n")) {
+    const [, labels = "", count = "0"] = /^apiserver_request_total\{(.*)\} ([0-9.e+]+)$/.exec(line) ?? [];
+    const verb = /verb="(APPLY|DELETE|PATCH|POST|PUT)"/.exec(labels)?.[1];
+    const kind = /resource="(events|networkpolicies|pods|secrets|services)"/.exec(labels)?.[1];
+    if (verb === undefined || kind === undefined) continue;
+    counts[`${verb} ${kind}`] = (counts[`${verb} ${kind}`] ?? 0) + Number(count);
+  }
+  return counts;
+}
+
+const burst = 1000;
+const idle = 90_000;
+
+/** Waits until nothing was written for as long as `idle`: what is written again and again never comes so far. */
+async function quiet(): Promise<void> {
+  let [last, since] = [await writes(), Date.now()];
+  await eventually(
+    `${idle} ms without a write`,
+    async () => {
+      await Bun.sleep(2_000);
+      const now = await writes();
+      if (!Bun.deepEquals(now, last)) [last, since] = [now, Date.now()];
+      return Date.now() - since >= idle;
+    },
+    patience * 2 + idle,
+  );
+}
+
+test(
+  "a thousand annotated Services are each written once, and then nothing for 90 seconds",
+  async () => {
+    const before = await writes();
+    const admin = await connect({ kubeconfig: api.kubeconfig });
+    let next = 0;
+    const lane = async (): Promise<void> => {
+      for (let i = next++; i < burst; i = next++)
+        await admin.request("POST", "/api/v1/namespaces/client1/services", {
+          body: {
+            metadata: { name: `s${i}`, annotations: { "wormhole.glothriel.github.com/exposed": "yes" } },
+            spec: { selector: { app: "web" }, ports: [{ port: 80 }] },
+          },
+        });
+    };
+    await Promise.all(Array.from({ length: 8 }, lane));
+    const written = async (): Promise<readonly number[]> => {
+      const now = await writes();
+      const kinds = ["APPLY networkpolicies", "APPLY services", "POST events"];
+      return kinds.map((kind) => (now[kind] ?? 0) - (before[kind] ?? 0));
+    };
+    await eventually(
+      "each to be written",
+      async () => (await written()).every((count) => count >= burst),
+      patience * 3,
+    );
+    await quiet();
+    // A server that is too busy to answer in time is asked again; nothing else is written twice.
+    for (const count of await written()) expect(count).toBeLessThan(burst * 1.1);
+  },
+  patience * 8 + idle,
 );
