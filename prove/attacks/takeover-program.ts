@@ -141,7 +141,10 @@ function churn(url: string, seconds: number): Promise<Flooded> {
 async function datagram(to: string): Promise<object> {
   const socket = await Bun.udpSocket({ hostname: own });
   const at = new URL(to);
-  for (let sent = 0; sent < 20; sent += 1) socket.send("spoofed", Number(at.port), at.hostname);
+  for (let sent = 0; sent < 20; sent += 1) {
+    socket.send("spoofed", Number(at.port), at.hostname);
+    await Bun.sleep(20);
+  }
   await Bun.sleep(500);
   return {};
 }

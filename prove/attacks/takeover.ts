@@ -105,18 +105,22 @@ async function spoofs(stage: Stage, attacker: Attacker, notes: Notes): Promise<v
   await server.host.must(["nft", "-f", "-"], {
     stdin: `table ip spy { chain input { type filter hook prerouting priority -500; iifname wh-server udp length 15 counter; }; }`,
   });
-  const arrived = async (): Promise<number> =>
-    Number(/packets (\d+)/.exec(await server.host.must(words("nft list table ip spy")))?.[1]);
-  const send = async (source: string): Promise<number> => {
-    const before = await arrived();
+  const packets = async (at: Host, name: string): Promise<number> =>
+    Number(/packets (\d+)/.exec(await at.must(words(`nft list table ip ${name}`)))?.[1]);
+  const send = async (source: string): Promise<{ left: number; arrived: number }> => {
+    const before = await packets(server.host, "spy");
     await host.must(["nft", "-f", "-"], {
-      stdin: `table ip spoof { chain out { type nat hook postrouting priority 100; oifname ${device} udp length 15 snat to ${source}; }; }`,
+      stdin: `table ip spoof {
+        chain out { type nat hook postrouting priority 100; oifname ${device} udp length 15 snat to ${source}; }
+        chain left { type filter hook postrouting priority 200; ip saddr ${source} udp length 15 counter; }
+      }`,
     });
     await play(attacker, "datagram", `udp://${dns}`);
+    const left = await packets(host, "spoof");
     await host.must(words("nft delete table ip spoof"));
-    return (await arrived()) - before;
+    return { left, arrived: (await packets(server.host, "spy")) - before };
   };
-  notes.is("of 20 datagrams from its own address arrive", await send(own), 20);
+  notes.holds("datagrams from its own address arrive", (await send(own)).arrived > 0);
   const sources = [
     other,
     "10.188.0.1",
@@ -126,7 +130,11 @@ async function spoofs(stage: Stage, attacker: Attacker, notes: Notes): Promise<v
     "10.99.1.2",
     "192.0.2.1",
   ];
-  for (const source of sources) notes.is(`of 20 datagrams from ${source} arrive`, await send(source), 0);
+  for (const source of sources) {
+    const { left, arrived } = await send(source);
+    notes.note(`datagrams from ${source}: sent`, left);
+    notes.is(`datagrams from ${source}: arrived`, arrived, 0);
+  }
   await server.host.must(words("nft delete table ip spy"));
 }
 
