@@ -213,7 +213,7 @@ export const settings = {
     group: "Tunnel",
     roles: both,
     placeholder: "BYTES",
-    parse: numberBetween(1280, 65_455),
+    parse: numberBetween(576, 65_455),
     standardWords: "MTU of the route to the endpoint less 80, at least 1280",
     help: "The tunnel's MTU.",
   }),
@@ -386,7 +386,7 @@ export const settings = {
     placeholder: "sqlite|kubernetes",
     parse: oneOf("sqlite", "kubernetes"),
     standard: "sqlite",
-    help: "Where state is kept: in stateDir, or in Secrets and ConfigMaps of the namespace.",
+    help: "Where state is kept: in stateDir, or in a Secret of the namespace.",
   }),
   leaderElection: boolean({
     group: "Kubernetes",
