@@ -123,8 +123,7 @@ test("a server's help lists its settings and their defaults", () => {
       --application LABEL
           Value of the \`application\` label that made Services select. Default: wormhole-server.
       --state sqlite|kubernetes
-          Where state is kept: in stateDir, or in Secrets and ConfigMaps of the namespace. Default:
-          sqlite.
+          Where state is kept: in stateDir, or in a Secret of the namespace. Default: sqlite.
       --leader-election
           Run several replicas of which one is in charge; needs state kubernetes. Default: false.
       --pod-name NAME
@@ -241,8 +240,7 @@ test("a client's help lists its settings and their defaults", () => {
       --application LABEL
           Value of the \`application\` label that made Services select. Default: wormhole-client.
       --state sqlite|kubernetes
-          Where state is kept: in stateDir, or in Secrets and ConfigMaps of the namespace. Default:
-          sqlite.
+          Where state is kept: in stateDir, or in a Secret of the namespace. Default: sqlite.
       --leader-election
           Run several replicas of which one is in charge; needs state kubernetes. Default: false.
       --pod-name NAME

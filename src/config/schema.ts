@@ -213,6 +213,7 @@ export const settings = {
     group: "Tunnel",
     roles: both,
     placeholder: "BYTES",
+    // The tunnel carries IPv4 alone, whose least is 576 (RFC 791, 3.1): a path that carries 1280 bytes leaves 1220.
     parse: numberBetween(576, 65_455),
     standardWords: "MTU of the route to the endpoint less 80, at least 1280",
     help: "The tunnel's MTU.",
