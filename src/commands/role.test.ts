@@ -44,7 +44,7 @@ test("every problem is said at once, and the role does not start", async () => {
     "Cannot start the server: 3 problems in its configuration",
     "  flag --sync-prot: is unknown; did you mean --sync-port?",
     `  variable WORMHOLE_NAME: peer name "A" is no DNS label; use 1 to 63 of a-z, 0-9 and '-', beginning and ending with a letter or digit`,
-    '  flag --mtu: value "9" is out of range; use a whole number from 1280 to 65455',
+    '  flag --mtu: value "9" is out of range; use a whole number from 576 to 65455',
   ]);
 });
 
