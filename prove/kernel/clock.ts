@@ -79,7 +79,8 @@ async function oneJump(
   notes.holds(`${what}: a new client pairs and connects`, true);
   await late.stop();
   for (const pid of await late.host.pids(/nginx: /)) await late.host.kill(pid, "SIGKILL");
-  await lab.host("stranger").must(["ip", "link", "del", `wh-${name}`]);
+  await late.host.must(["ip", "link", "del", `wh-${name}`]);
+  await late.host.must(["nft", "flush", "ruleset"]);
   await server.cli("peers", "remove", name);
 
   // The session of before the jump is given up here: from now on only a handshake under the new clock helps.

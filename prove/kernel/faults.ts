@@ -8,7 +8,7 @@ export const onKernel = { settings: { wireguard: "kernel" }, held: 3, period: 50
 
 /** The kernel numbers interfaces and never uses a number twice: another one is another interface. */
 const numberOf = async (host: Host, name: string): Promise<string> =>
-  (await host.run(["cat", `/sys/class/net/${name}/ifindex`])).stdout.trim();
+  /^\d+/.exec((await host.run(["ip", "-o", "link", "show", "dev", name])).stdout)?.[0] ?? "";
 
 /** Daemons, interfaces and the network fail under traffic. */
 export async function faults({ notes, say }: Context): Promise<void> {

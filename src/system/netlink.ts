@@ -1,3 +1,4 @@
+import { readFileSync } from "node:fs";
 import { parseCidr, type Cidr } from "../model/addresses.ts";
 import { ExecError, must, run as runProgram } from "./exec.ts";
 
@@ -23,6 +24,15 @@ export async function readInterface(
   const ran = await run(["ip", "-j", "-d", "address", "show", "dev", name]);
   return ran.code === 0 ? parseInterfaces(ran.stdout).find((found) => found.name === name) : undefined;
 }
+
+/**
+ * Whether this network namespace has an interface of that name: one small read. /sys shows the namespace that it was
+ * mounted in, which after `nsenter` or `unshare` is another one.
+ */
+export const hasInterface = (name: string): boolean =>
+  readFileSync("/proc/net/dev", "utf8")
+    .split("\n")
+    .some((line) => line.trimStart().startsWith(`${name}:`));
 
 /** Every interface of this network namespace. */
 export async function readInterfaces(run: Run = runProgram): Promise<readonly NetworkInterface[]> {

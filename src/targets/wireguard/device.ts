@@ -1,9 +1,9 @@
-import { existsSync, mkdirSync, writeFileSync } from "node:fs";
+import { mkdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import type { Secret } from "../../model/secrets.ts";
 import type { Dump } from "../../render/wireguard.ts";
 import type { Logger } from "../../system/log.ts";
-import { readInterface, type NetworkInterface } from "../../system/netlink.ts";
+import { hasInterface, readInterface, type NetworkInterface } from "../../system/netlink.ts";
 import { bringUp } from "../../system/service.ts";
 import { TargetError } from "../target.ts";
 import type { Commands } from "./commands.ts";
@@ -189,7 +189,7 @@ function watchControl(
 
 function watchKernel(name: string, onLost: () => void): () => void {
   const timer = setInterval(() => {
-    if (existsSync(`/sys/class/net/${name}`)) return;
+    if (hasInterface(name)) return;
     clearInterval(timer);
     onLost();
   }, kernelWatch);
