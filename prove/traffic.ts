@@ -87,7 +87,7 @@ export class Holdings {
     this.#asked = new Asked(host, [self, "hold", target, `${count}`, `${period}`]);
   }
 
-  /** Counts once every connection either carried a round trip from now on or is lost, or 30 s passed. */
+  /** Counts once every connection either carried a round trip from now on or is lost, or 30 s and two periods passed. */
   count(): Promise<Holding> {
     return this.#asked.ask();
   }
@@ -197,7 +197,7 @@ async function hold(target: string, count: number, period: number): Promise<void
     await Promise.all(Array.from({ length: Math.min(100, count - opened) }, connect));
   for await (const _ of console) {
     const before = talks.map(({ echoed }) => echoed);
-    const deadline = performance.now() + 30_000;
+    const deadline = performance.now() + 30_000 + 2 * period;
     while (performance.now() < deadline && talks.some((talk, i) => !talk.over && talk.echoed <= before[i]!))
       await Bun.sleep(20);
     const stuck = talks.filter((talk, i) => !talk.over && talk.echoed <= before[i]!);

@@ -75,6 +75,8 @@ async function forward(port: number, target: string): Promise<void> {
         const copy = Buffer.from(data);
         void way.then(({ send }) => pass(copy, send));
       },
+      // A sender that is gone: its port is closed.
+      error: () => undefined,
     },
   });
   const open = async (fromPort: number, fromAddress: string): Promise<{ send: Send }> => {

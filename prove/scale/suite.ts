@@ -1,3 +1,9 @@
 import type { Suite } from "../suite.ts";
+import { convergence } from "./converge.ts";
+import { held } from "./held.ts";
 
-export const scale: Suite = {};
+/** Many apps, many clients, many connections; where a curve bends. */
+export const scale: Suite = {
+  convergence: (context) => convergence(context),
+  held: (context) => held(context),
+};
