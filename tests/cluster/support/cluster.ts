@@ -20,6 +20,8 @@ export interface Cluster {
   readonly probe: string;
   /** Pods need the node's /dev/net/tun, since its kernel has no WireGuard. */
   readonly tunDevice: boolean;
+  /** The one-node cluster of this directory: no load balancer but what a test plays. */
+  readonly own: boolean;
   readonly kubeconfig: string;
   /** kubectl as it is to be called, for whoever needs it running. */
   readonly kubectlCommand: readonly string[];
@@ -53,7 +55,7 @@ async function theirCluster(kubeconfig: string): Promise<Cluster> {
     throw new Error(
       "Cannot use the cluster of KUBECONFIG: set CLUSTER_IMAGE and CLUSTER_PROBE_IMAGE to images that its nodes have (scripts/dev images prints and builds them)",
     );
-  return connect({ kubeconfig, image, probe, close: async () => undefined });
+  return connect({ kubeconfig, image, probe, own: false, close: async () => undefined });
 }
 
 async function startCluster(): Promise<Cluster> {
@@ -69,6 +71,7 @@ async function startCluster(): Promise<Cluster> {
       kubeconfig,
       image,
       probe,
+      own: true,
       close: async () => {
         if ((process.env["REUSE_CLUSTER"] ?? "") === "" && !existsSync(keepFile))
           await must([script, "down"], { timeout: patience });
@@ -138,6 +141,7 @@ interface Reached {
   readonly kubeconfig: string;
   readonly image: string;
   readonly probe: string;
+  readonly own: boolean;
   close(): Promise<void>;
 }
 
