@@ -115,7 +115,9 @@ export async function dockerEnvironment(): Promise<Record<string, string>> {
 /** The probe on top of the image under test, which has the libraries that it needs. */
 export async function buildProbe(image: string): Promise<string> {
   const source = join(import.meta.dir, "probe.ts");
-  const hash = new Bun.CryptoHasher("sha256").update(await Bun.file(source).text()).update(image);
+  const hash = new Bun.CryptoHasher("sha256");
+  for (const file of [source, import.meta.path]) hash.update(await Bun.file(file).text());
+  hash.update(image);
   const name = `wormhole-probe:inputs-${hash.digest("hex").slice(0, 12)}`;
   if ((await docker("image", "inspect", name)).code === 0) return name;
   const directory = await mkdtemp(join(tmpdir(), "wormhole-probe-"));
@@ -128,7 +130,8 @@ export async function buildProbe(image: string): Promise<string> {
     );
     await Bun.write(
       join(directory, "Dockerfile"),
-      `FROM ${image}\nCOPY probe /usr/local/bin/probe\nENTRYPOINT ["probe"]\nCMD ["serve", "nobody", "8080"]\n`,
+      // Bun remembers what a name led to, and that it led nowhere, for 30 s.
+      `FROM ${image}\nENV BUN_CONFIG_DNS_TIME_TO_LIVE_SECONDS=0\nCOPY probe /usr/local/bin/probe\nENTRYPOINT ["probe"]\nCMD ["serve", "nobody", "8080"]\n`,
     );
     await mustDocker("build", "--quiet", "--tag", name, directory);
     return name;
