@@ -41,21 +41,15 @@ export { chart };
 export const keepFile = "/var/lib/wormhole-cluster/keep";
 
 /**
- * KUBECONFIG names a cluster of yours (k3d, kind): its nodes must know the images that CLUSTER_IMAGE and
- * CLUSTER_PROBE_IMAGE name. Otherwise the one-node cluster of this directory is started, as root, and loaded.
+ * KUBECONFIG together with CLUSTER_IMAGE and CLUSTER_PROBE_IMAGE is a cluster of yours (k3d, kind) whose nodes have these
+ * images: `scripts/dev images` builds and names them. KUBECONFIG alone is not asked, since it may lead anywhere.
+ * Otherwise the one-node cluster of this directory is started, as root, and loaded.
  */
 export async function openCluster(): Promise<Cluster> {
-  const given = process.env["KUBECONFIG"];
-  return given === undefined || given === "" ? startCluster() : theirCluster(given);
-}
-
-async function theirCluster(kubeconfig: string): Promise<Cluster> {
-  const [image, probe] = [process.env["CLUSTER_IMAGE"], process.env["CLUSTER_PROBE_IMAGE"]];
-  if (image === undefined || probe === undefined)
-    throw new Error(
-      "Cannot use the cluster of KUBECONFIG: set CLUSTER_IMAGE and CLUSTER_PROBE_IMAGE to images that its nodes have (scripts/dev images prints and builds them)",
-    );
-  return connect({ kubeconfig, image, probe, own: false, close: async () => undefined });
+  const { KUBECONFIG: kubeconfig, CLUSTER_IMAGE: image, CLUSTER_PROBE_IMAGE: probe } = process.env;
+  return kubeconfig !== undefined && image !== undefined && probe !== undefined
+    ? connect({ kubeconfig, image, probe, own: false, close: async () => undefined })
+    : startCluster();
 }
 
 async function startCluster(): Promise<Cluster> {
