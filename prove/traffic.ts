@@ -26,6 +26,9 @@ export interface Holding {
   readonly slowest: number;
 }
 
+/** Milliseconds until a connection that says nothing counts as lost: TCP, after a minute without answers, tries again every 50 s. */
+const patience = 120_000;
+
 const nowUnix = (): number => performance.timeOrigin + performance.now();
 
 /** What became of requests. Times in milliseconds. */
@@ -87,7 +90,7 @@ export class Holdings {
     this.#asked = new Asked(host, [self, "hold", target, `${count}`, `${period}`]);
   }
 
-  /** Counts once every connection either carried a round trip from now on or is lost, or 30 s and two periods passed. */
+  /** Counts once every connection either carried a round trip from now on or is lost, or two minutes and two periods passed. */
   count(): Promise<Holding> {
     return this.#asked.ask();
   }
@@ -142,7 +145,8 @@ async function flow(target: string, period: number, text: string): Promise<void>
     const sent: Promise<void> = send().finally(() => open.delete(sent));
     open.add(sent);
   }, period);
-  for await (const _ of console) {
+  for await (const line of console) {
+    if (line === "") break;
     await Promise.all(open);
     console.log(JSON.stringify(requests.toSorted((a, b) => a[0] - b[0])));
   }
@@ -195,9 +199,10 @@ async function hold(target: string, count: number, period: number): Promise<void
   // In batches: a thousand SYNs at once would overflow a listener's queue.
   for (let opened = 0; opened < count; opened += 100)
     await Promise.all(Array.from({ length: Math.min(100, count - opened) }, connect));
-  for await (const _ of console) {
+  for await (const line of console) {
+    if (line === "") break;
     const before = talks.map(({ echoed }) => echoed);
-    const deadline = performance.now() + 30_000 + 2 * period;
+    const deadline = performance.now() + patience + 2 * period;
     while (performance.now() < deadline && talks.some((talk, i) => !talk.over && talk.echoed <= before[i]!))
       await Bun.sleep(20);
     const stuck = talks.filter((talk, i) => !talk.over && talk.echoed <= before[i]!);
@@ -215,9 +220,11 @@ async function hold(target: string, count: number, period: number): Promise<void
   }
 }
 
+// stdin ends with who asked: then both loops end, and what they started must too.
 if (import.meta.main) {
   const [verb, target = "", first = "", second = ""] = process.argv.slice(2);
   if (verb === "flow") await flow(target, Number(first), second);
   else if (verb === "hold") await hold(target, Number(first), Number(second));
   else throw new Error(`Cannot make traffic by '${verb}': use flow or hold`);
+  process.exit(0);
 }

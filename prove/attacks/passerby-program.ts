@@ -167,11 +167,13 @@ async function honest(url: string, psk: string, name: string): Promise<void> {
     }
   };
   void forever();
-  for await (const _ of console) {
+  for await (const line of console) {
+    if (line === "") break;
     console.log(JSON.stringify({ took, failed }));
     took = [];
     failed = 0;
   }
+  process.exit(0);
 }
 
 if (import.meta.main) {

@@ -167,6 +167,8 @@ if (import.meta.main) {
   };
   for await (const line of console) {
     const [verb = "", ...rest] = line.trim().split(" ");
+    if (verb === "") break;
     console.log(JSON.stringify(await commands[verb]!(...rest)));
   }
+  process.exit(0);
 }
