@@ -6,7 +6,7 @@ import type { AnnouncedApp } from "../../src/model/apps.ts";
 import { parseAppName, parsePeerName, type AppName, type PeerName } from "../../src/model/names.ts";
 import { unwrap } from "../../src/model/result.ts";
 import { closeCodes } from "../../src/protocol/sync.ts";
-import type { Catalog, Inbox } from "../../src/reconcile/exchange.ts";
+import type { Catalog, Inbox } from "../../src/model/exchange.ts";
 import { startSyncServer, type SyncServer } from "../../src/server/sync.ts";
 import { silentLogger } from "../../src/system/log.ts";
 import { startRelay, type Relay } from "./relay.ts";
