@@ -152,6 +152,9 @@ for (const group of groups) {
   );
 }
 
+const left = wanted.length > 0 ? [] : groups.filter(({ name }) => !runsHere(name)).map(({ name }) => name);
+if (left.length > 0)
+  console.log(`\nNot run here: ${left.join(", ")} (no compiled cluster in ${clusterCache})`);
 if (failures.length > 0) console.log(`\nFailed:\n${failures.map((name) => `  ${name}`).join("\n")}`);
 console.log(`${passed} passed, ${failures.length} failed`);
 process.exit(failures.length === 0 ? 0 : 1);
