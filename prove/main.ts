@@ -64,7 +64,10 @@ for (const [name, scenario] of scenarios) {
   findings.push(...notes.findings);
 }
 
-const facts = { ...(await machineFacts("userspace")), seed: `${seed}` };
+const facts = {
+  ...(await machineFacts(`${positionals}` === "kernel" ? "kernel, in the guest" : "userspace")),
+  seed: `${seed}`,
+};
 const stamp = facts["time" as keyof typeof facts].replaceAll(":", "").slice(0, 17);
 const file = values.json ?? join(import.meta.dir, "results", `${positionals.join("-")}-${stamp}.json`);
 mkdirSync(dirname(file), { recursive: true });
