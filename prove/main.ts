@@ -65,7 +65,7 @@ for (const [name, scenario] of scenarios) {
 }
 
 const facts = {
-  ...(await machineFacts(`${positionals}` === "kernel" ? "kernel, in the guest" : "userspace")),
+  ...(await machineFacts(positionals.join(",") === "kernel" ? "kernel, in the guest" : "userspace")),
   seed: `${seed}`,
 };
 const stamp = facts["time" as keyof typeof facts].replaceAll(":", "").slice(0, 17);
