@@ -48,7 +48,7 @@ export interface NginxOptions {
   readonly workers?: number;
   /** Open files a process; default: the hard limit. */
   readonly files?: number;
-  /** Called once when nginx was seen to be gone, at most 250 ms later. A `reset` brings it back. */
+  /** Called once when nginx was seen to be gone, at most 500 ms later. A `reset` brings it back. */
   readonly onDown?: () => void;
 }
 
@@ -61,7 +61,7 @@ export interface NginxTarget extends ProxyTarget {
 export const nginxTarget = (options: NginxOptions): NginxTarget => new Nginx(options);
 
 /** Milliseconds between two looks at whether nginx lives; one look reads one small file. */
-const watchInterval = 250;
+const watchInterval = 500;
 
 class Nginx implements NginxTarget {
   readonly #options: NginxOptions;
