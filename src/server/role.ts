@@ -6,7 +6,7 @@ import { serveApis, serveOn } from "../role/apis.ts";
 import { noteEndpoints } from "../role/endpoints.ts";
 import { ensureIdentity } from "../role/identity.ts";
 import { aborted, every } from "../role/lifecycle.ts";
-import { closeNode } from "../role/node.ts";
+import { closeNode, type Node } from "../role/node.ts";
 import { openPlatform } from "../role/platform.ts";
 import type { Logger } from "../system/log.ts";
 import { overlappingRoute } from "../system/routes.ts";
@@ -37,8 +37,33 @@ async function runHub(
   const begun = performance.now();
   await using stack = new AsyncDisposableStack();
   const end = new AbortController();
-  const stop = (): void => end.abort();
-  stack.defer(stop);
+  stack.defer(() => end.abort());
+  const hub = await openHub(config, logger, end.signal, stack);
+  const { node } = hub;
+  if (onReady !== undefined) stack.defer(() => node.tunnel.remove());
+  await servePairing(hub, config, logger, stack);
+  const loop = await startLoop(node, signal, end, stack);
+  if (loop === undefined) return;
+  startSync(hub, config, logger, stack);
+  await onReady?.();
+  logger.info("Server is ready", {
+    name: config.name,
+    peers: node.store.all("peer").size,
+    wireguard: node.tunnel.implementation,
+    took_ms: Math.round(performance.now() - begun),
+  });
+  // The loop ends before it is told to only by a fault of ours: then a new start is better than none.
+  await Promise.race([aborted(signal), loop.ended]);
+  logger.info("Server stops; tunnels and open connections stay as they are");
+}
+
+/** State, identity and all parts; nothing runs yet. */
+async function openHub(
+  config: ServerConfig,
+  logger: Logger,
+  end: AbortSignal,
+  stack: AsyncDisposableStack,
+): Promise<Hub> {
   const platform = await openPlatform(
     config,
     logger,
@@ -46,73 +71,77 @@ async function runHub(
       tunnel: () => config.tunnel,
       audience: ({ peers }) => (peers === undefined ? "every client" : named("client", peers)),
     },
-    end.signal,
+    end,
   );
   const store = await platform.openStore();
   stack.defer(() => store.close());
   const identity = await ensureIdentity(store);
-  const hub = new Hub({ ...platform, config, logger, store, identity }, end.signal);
-  const { node } = hub;
-  stack.defer(() => closeNode(node));
-  if (onReady !== undefined) stack.defer(() => node.tunnel.remove());
+  const hub = new Hub({ ...platform, config, logger, store, identity }, end);
+  stack.defer(() => closeNode(hub.node));
+  return hub;
+}
 
+/** The tunnel, the operator's socket and the APIs, and the port that clients pair at. */
+async function servePairing(
+  hub: Hub,
+  config: ServerConfig,
+  logger: Logger,
+  stack: AsyncDisposableStack,
+): Promise<void> {
+  const { node } = hub;
   const psk = await hub.credentials.ensurePsk();
   if (!psk.ok) throw new Error(describe(psk.refusal));
   await node.keeper.first();
   stack.use(await serveApis(node, hub));
+  const pairing = pairingApi({ pairing: hub.pairing, trustedProxies: config.trustedProxies });
+  stack.use(serveOn(pairing, config.pairingAddress, "pairingAddress"));
+  const note = async (): Promise<void> => noteEndpoints(node.store, await node.tunnel.status());
   stack.use(
-    serveOn(
-      pairingApi({ pairing: hub.pairing, trustedProxies: config.trustedProxies }),
-      config.pairingAddress,
-      "pairingAddress",
-    ),
+    every(endpointInterval, note, (error) => logger.debug("Cannot note the peers' endpoints", { error })),
   );
-  stack.use(
-    every(
-      endpointInterval,
-      async () => noteEndpoints(store, await node.tunnel.status()),
-      (error) => {
-        logger.debug("Cannot note the peers' endpoints", { error });
-      },
-    ),
-  );
+}
 
-  // Peers hear of our apps only when all of them are live: a list that is too short would withdraw the rest.
+/**
+ * The loop and what works beside it, once the sources have listed; undefined where `signal` came before that, and then
+ * what runs is left as it is.
+ */
+async function startLoop(
+  { source, reconciler, services }: Node,
+  signal: AbortSignal,
+  end: AbortController,
+  stack: AsyncDisposableStack,
+): Promise<{ readonly ended: Promise<void> } | undefined> {
+  const stop = (): void => end.abort();
   signal.addEventListener("abort", stop, { once: true });
-  if (signal.aborted) return;
-  await node.source.start(end.signal, node.reconciler.wake);
-  // Told to stop before the listing came: what runs is left as it is.
-  if (signal.aborted) return;
-  // From here on the order below decides: sessions end before the loop does.
+  if (signal.aborted) return undefined;
+  await source.start(end.signal, reconciler.wake);
+  if (signal.aborted) return undefined;
+  // From here on the stack decides the order: sessions end before the loop does.
   signal.removeEventListener("abort", stop);
-  const loop = await node.reconciler.start(end.signal);
+  const loop = await reconciler.start(end.signal);
   stack.defer(() => loop.ended);
-  const services = node.services?.run(end.signal);
-  stack.defer(() => services);
+  const working = services?.run(end.signal);
+  stack.defer(() => working);
   stack.defer(stop);
-  hub.sync = startSyncServer({
+  return loop;
+}
+
+/** Peers hear of our apps only when all of them are live: a list that is too short would withdraw the rest. */
+function startSync(hub: Hub, config: ServerConfig, logger: Logger, stack: AsyncDisposableStack): void {
+  const { reconciler } = hub.node;
+  const sync = startSyncServer({
     address: config.tunnel.address,
     port: config.syncPort,
     own: config.name,
-    catalog: node.reconciler.catalog,
-    inbox: node.reconciler.world,
+    catalog: reconciler.catalog,
+    inbox: reconciler.world,
     exportedPorts: config.exportPorts,
     syncInterval: config.syncInterval,
     peerAt: (address) => hub.roster.at(address),
     log: logger,
   });
-  const { sync } = hub;
+  hub.sync = sync;
   stack.defer(() => sync.stop());
-  await onReady?.();
-  logger.info("Server is ready", {
-    name: config.name,
-    peers: store.all("peer").size,
-    wireguard: node.tunnel.implementation,
-    took_ms: Math.round(performance.now() - begun),
-  });
-  // The loop ends before it is told to only by a fault of ours: then a new start is better than none.
-  await Promise.race([aborted(signal), loop.ended]);
-  logger.info("Server stops; tunnels and open connections stay as they are");
 }
 
 const named = (role: string, peers: readonly string[]): string =>
