@@ -10,6 +10,8 @@ export interface LeaderOptions {
   /** Ours: the pod's name, which no other process has at the same time. */
   readonly identity: string;
   readonly logger: Logger;
+  /** Called when the lease could be asked for: this process can follow whoever leads. */
+  readonly onFollowing?: () => void;
   readonly clock?: Clock;
   readonly timing?: LeaderTiming;
 }
@@ -53,10 +55,12 @@ export async function lead(options: LeaderOptions, signal: AbortSignal): Promise
   const timing = options.timing ?? leaderTiming;
   const lease = leaseOf(options, timing);
   let seen: Seen | undefined;
+  let failing = false;
   logger.info("Waiting to lead", { lease: options.name, identity });
   while (!signal.aborted) {
     try {
       const found = await lease.read();
+      options.onFollowing?.();
       const version = found?.metadata.resourceVersion;
       if (seen === undefined || seen.version !== version) seen = { version, at: clock.now() };
       const holder = found?.spec?.holderIdentity ?? "";
@@ -64,8 +68,10 @@ export async function lead(options: LeaderOptions, signal: AbortSignal): Promise
       const free = holder === "" || holder === identity || clock.now() - seen.at >= length;
       const asked = clock.now();
       if (free && (await lease.take(found))) return hold(options, lease, { clock, timing, asked }, signal);
+      failing = false;
     } catch (error) {
-      logger.warn("Cannot ask for the lease", { error });
+      if (!failing && !signal.aborted) logger.warn("Cannot ask for the lease, trying again", { error });
+      failing = true;
     }
     await clock.sleep(timing.retry, signal);
   }

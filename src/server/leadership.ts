@@ -30,12 +30,21 @@ export async function runAsLeader(
   const pod: ActivePodOptions = { api, namespace, application, podName, logger };
   await using stack = new AsyncDisposableStack();
 
-  const standby = serveOn(standbyApi(), config.apiAddress, "apiAddress");
+  let following = false;
+  const onFollowing = (): void => void (following = true);
+  const standby = serveOn(
+    standbyApi(() => following),
+    config.apiAddress,
+    "apiAddress",
+  );
   // A container that was started again in its pod may still carry the label of its earlier life.
   await becomePassive(pod).catch((error: unknown) =>
     logger.warn("Cannot take the active label off", { error }),
   );
-  const leadership = await lead({ api, namespace, name: application, identity: podName, logger }, signal);
+  const leadership = await lead(
+    { api, namespace, name: application, identity: podName, logger, onFollowing },
+    signal,
+  );
   await standby[Symbol.asyncDispose]();
   if (leadership === undefined) return;
   stack.defer(() => leadership.release());
@@ -44,6 +53,13 @@ export async function runAsLeader(
   if (leadership.lost.aborted && !signal.aborted) throw new Error("Lost the lease: another replica leads");
 }
 
-/** Alive, and says that it waits: a probe must not end a replica for not leading. */
-const standbyApi = () =>
-  new Elysia({ name: "standby" }).get("/health", () => Response.json({ status: "standby" }));
+/**
+ * Says that it waits, which is no failure. One that cannot even ask for the lease is not ready: an upgrade that cannot
+ * work must not replace the replica that does.
+ */
+const standbyApi = (following: () => boolean) =>
+  new Elysia({ name: "standby" }).get("/health", () =>
+    following()
+      ? Response.json({ status: "standby" })
+      : Response.json({ error: "the lease cannot be read yet" }, { status: 503 }),
+  );

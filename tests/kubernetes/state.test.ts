@@ -185,6 +185,35 @@ test(
 );
 
 test(
+  "a candidate that cannot ask for the lease follows nobody, and does when it can",
+  async () => {
+    const end = new AbortController();
+    let cut = true;
+    let following = false;
+    const asked = Promise.withResolvers<void>();
+    const flaky: KubeApi = {
+      server: api.server,
+      watch: (...args) => api.watch(...args),
+      request: (...args) => {
+        if (!cut) return api.request(...args);
+        asked.resolve();
+        return Promise.reject(new TypeError("cut off"));
+      },
+    };
+    const leading = lead(
+      { ...candidate(`lease-${++count}`, "one", flaky), onFollowing: () => (following = true) },
+      end.signal,
+    );
+    await asked.promise;
+    expect(following).toBe(false);
+    cut = false;
+    await (await leading)?.release();
+    expect(following).toBe(true);
+  },
+  patience,
+);
+
+test(
   "a candidate that is stopped while it waits ends without leading",
   async () => {
     const name = `lease-${++count}`;
