@@ -73,7 +73,7 @@ export type PairingOutcome =
   | { readonly kind: "unreachable"; readonly reason: string };
 
 export interface PairingClient {
-  /** True where the state knows a server, and not one of another URL than the one to pair at. */
+  /** True where the state knows a server, at the URL to pair at, and this client by the name that it has now. */
   paired(): boolean;
   /** One attempt: a challenge, then each credential that this client has until one is accepted. Writes nothing. */
   pair(signal?: AbortSignal): Promise<PairingOutcome>;
@@ -97,6 +97,7 @@ export function createPairingClient(options: PairingClientOptions): PairingClien
   return {
     paired() {
       const known = options.store.get("identity", "identity")?.paired;
+      if (known?.as !== undefined && known.as !== options.name) return false;
       if (known?.url === undefined) return known !== undefined;
       const setup = prepare(options, derivePsk);
       return !setup.ok || setup.value.base.href === known.url;

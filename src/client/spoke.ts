@@ -97,6 +97,7 @@ export class Spoke implements Control {
           server: outcome.peer.name,
           syncPort: outcome.syncPort,
           url: outcome.url,
+          as: this.#parts.config.name,
         },
       });
     });

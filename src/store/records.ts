@@ -75,6 +75,8 @@ export interface Identity {
     readonly syncPort: Port;
     /** Base URL that it paired at: with another one configured, it pairs again. */
     readonly url?: string;
+    /** Own name when it paired: under another one it asks again, since the server may say no. */
+    readonly as?: PeerName;
   };
 }
 

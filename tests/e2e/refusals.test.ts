@@ -117,7 +117,7 @@ describe("a peer that breaks a rule", () => {
     await client.stop();
     client.configure({ name: "second-name", psk, server: serverUrl });
     await client.restart();
-    await eventually("the refusal", () => client.log.includes("is not first-name"));
+    await client.until("the refusal", (status) => /first-name/.test(refusals(status)));
     expect((await server.status()).peers.map(({ name }) => name)).not.toContain("second-name");
     await undisturbed();
   });
