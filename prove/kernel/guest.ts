@@ -54,6 +54,8 @@ async function prepare(say: (text: string) => void): Promise<Guest> {
 async function makeDisk(): Promise<string> {
   const directory = mkdtempSync(join(tmpdir(), "wormhole-guest-"));
   process.once("exit", () => rmSync(directory, { recursive: true, force: true }));
+  // By default a signal skips what is done at the exit, and the guest would run on.
+  for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"]) process.once(signal, () => process.exit(1));
   const tree = join(directory, "tree");
   const source = join(tree, "source");
   mkdirSync(join(tree, "bin"), { recursive: true });
