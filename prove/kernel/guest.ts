@@ -130,7 +130,10 @@ export function inGuest(name: string): Scenario {
       show();
       if (performance.now() - begun > patience * (long ? 2 : 1) * 60_000) machine.kill("SIGKILL");
     }, 500);
-    const end = (): void => machine.kill("SIGKILL");
+    const end = (): void => {
+      machine.kill("SIGKILL");
+      rmSync(directory, { recursive: true, force: true });
+    };
     process.once("exit", end);
     try {
       await machine.exited;
@@ -146,7 +149,7 @@ export function inGuest(name: string): Scenario {
     } finally {
       clearInterval(watch);
       process.off("exit", end);
-      rmSync(directory, { recursive: true, force: true });
+      end();
     }
   };
 }
