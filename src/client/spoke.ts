@@ -5,7 +5,7 @@ import type { PeerName } from "../model/names.ts";
 import type { Peer } from "../model/peers.ts";
 import { refuse, type Refusal } from "../model/result.ts";
 import type { AppReport, Health, PeerReport, StatusReport, TokenReport } from "../model/status.ts";
-import { createNode, type Node } from "../role/node.ts";
+import { createNode, type Node, type RoleParts } from "../role/node.ts";
 import {
   appReports,
   healthOf,
@@ -14,26 +14,11 @@ import {
   type PeerView,
   type ReportParts,
 } from "../role/report.ts";
-import type { OnAnnounced } from "../reconcile/reconciler.ts";
-import type { Resolver } from "../sources/resolver.ts";
-import type { Identity } from "../store/records.ts";
-import type { Store } from "../store/store.ts";
-import type { Logger } from "../system/log.ts";
 import { mtuFor } from "../system/routes.ts";
 import { resolveHost } from "../system/resolve.ts";
-import type { ServiceTarget, TunnelDesired, TunnelPeer } from "../targets/target.ts";
+import type { TunnelDesired, TunnelPeer } from "../targets/target.ts";
 import type { Link } from "./link.ts";
 import type { Paired } from "./pairing.ts";
-
-export interface SpokeParts {
-  readonly config: ClientConfig;
-  readonly logger: Logger;
-  readonly store: Store;
-  readonly identity: Identity;
-  readonly source: Resolver;
-  readonly services?: ServiceTarget;
-  readonly onAnnounced?: OnAnnounced;
-}
 
 /** What the state says of the server that this client is paired with. */
 export interface Pairing {
@@ -53,10 +38,10 @@ export class Spoke implements Control {
   link: Link | undefined;
   /** Why the server turns this client away, while it does. */
   turnedAway: Refusal | undefined;
-  readonly #parts: SpokeParts;
+  readonly #parts: RoleParts<ClientConfig>;
   #mtu: number | undefined;
 
-  constructor(parts: SpokeParts, stop: AbortSignal) {
+  constructor(parts: RoleParts<ClientConfig>, stop: AbortSignal) {
     this.#parts = parts;
     this.node = createNode(
       {

@@ -1,3 +1,5 @@
+import { pause } from "../system/pause.ts";
+
 /** Time and chance, handed in so that tests need neither. */
 export interface Clock {
   /** Milliseconds that only go forward, whatever the machine's clock does: for how long something has lasted. */
@@ -14,15 +16,5 @@ export const realClock: Clock = {
   now: () => performance.now(),
   date: () => new Date(),
   random: () => Math.random(),
-  sleep: (ms, signal) =>
-    new Promise((resolve) => {
-      if (signal.aborted) return resolve();
-      const done = (): void => {
-        clearTimeout(timer);
-        signal.removeEventListener("abort", done);
-        resolve();
-      };
-      const timer = setTimeout(done, ms);
-      signal.addEventListener("abort", done);
-    }),
+  sleep: pause,
 };

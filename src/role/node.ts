@@ -34,14 +34,18 @@ export interface Node {
   readonly startedAt: number;
 }
 
-export interface NodeParts {
-  readonly config: Config;
+/** What either role is given: its configuration, its state and what the platform brings. */
+export interface RoleParts<C extends Config = Config> {
+  readonly config: C;
   readonly logger: Logger;
   readonly store: Store;
   readonly identity: Identity;
   readonly source: Resolver;
   readonly services?: ServiceTarget;
   readonly onAnnounced?: OnAnnounced;
+}
+
+export interface NodeParts extends RoleParts {
   /** What the tunnel should be right now; undefined: none yet. */
   readonly desiredTunnel: () => Promise<TunnelDesired | undefined>;
   /** TCP ports on the tunnel address that peers may reach beside the apps. */

@@ -5,7 +5,7 @@ import type { PublicKey } from "../model/keys.ts";
 import type { Peer } from "../model/peers.ts";
 import { refuse, type Result } from "../model/result.ts";
 import type { AppReport, Health, PeerReport, StatusReport, TokenReport } from "../model/status.ts";
-import { createNode, type Node } from "../role/node.ts";
+import { createNode, type Node, type RoleParts } from "../role/node.ts";
 import {
   appReports,
   healthOf,
@@ -14,28 +14,17 @@ import {
   type PeerView,
   type ReportParts,
 } from "../role/report.ts";
-import type { OnAnnounced } from "../reconcile/reconciler.ts";
-import type { Resolver } from "../sources/resolver.ts";
-import type { Identity } from "../store/records.ts";
-import { StoreError, type Store } from "../store/store.ts";
-import type { Logger } from "../system/log.ts";
+import { StoreError } from "../store/store.ts";
 import { endConnections } from "../system/connections.ts";
 import { mtuFor } from "../system/routes.ts";
-import type { ServiceTarget, TunnelDesired, TunnelPeer } from "../targets/target.ts";
+import type { TunnelDesired, TunnelPeer } from "../targets/target.ts";
 import { createCredentials, type Credentials } from "./credentials.ts";
 import { createEnrolment, type Enrolment } from "./enrolment.ts";
 import { createPairing, type PairingHandler } from "./pairing.ts";
 import { createRoster, type Roster } from "./roster.ts";
 import type { SyncServer } from "./sync.ts";
 
-export interface HubParts {
-  readonly config: ServerConfig;
-  readonly logger: Logger;
-  readonly store: Store;
-  readonly identity: Identity;
-  readonly source: Resolver;
-  readonly services?: ServiceTarget;
-  readonly onAnnounced?: OnAnnounced;
+export interface HubParts extends RoleParts<ServerConfig> {
   /** What the platform says of where clients reach WireGuard, such as a LoadBalancer's address. */
   readonly platformEndpoint?: () => HostPort | undefined;
 }
