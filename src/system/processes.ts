@@ -1,4 +1,4 @@
-import { closeSync, mkdirSync, openSync, readFileSync, readlinkSync } from "node:fs";
+import { closeSync, mkdirSync, openSync, readdirSync, readFileSync, readlinkSync } from "node:fs";
 import { dirname } from "node:path";
 
 /** A process as /proc shows it. A pid alone is no identity: the kernel gives it to somebody else later. */
@@ -14,25 +14,46 @@ export interface ProcessFacts extends ProcessIdentity {
   readonly argv: readonly string[];
 }
 
+/** Undefined where nothing runs under `pid`, or only something that waits to be reaped. */
+export function findProcess(pid: number): (ProcessIdentity & { readonly parent: number }) | undefined {
+  const stat = attempt(() => readFileSync(`/proc/${pid}/stat`, "latin1"));
+  // The name in parentheses may hold anything, a ")" included: count from the last one.
+  const fields = stat?.slice(stat.lastIndexOf(")") + 2).split(" ");
+  if (fields === undefined || fields[0] === "Z" || fields[0] === "X") return undefined;
+  return { pid, parent: Number(fields[1]), startTime: Number(fields[19]) };
+}
+
 /** What runs under `pid`; undefined where nothing does, or only a zombie. */
 export function inspectProcess(pid: number): ProcessFacts | undefined {
-  try {
-    const stat = readFileSync(`/proc/${pid}/stat`, "latin1");
-    // The name in parentheses may hold anything, a ")" included: count from the last one.
-    const fields = stat.slice(stat.lastIndexOf(")") + 2).split(" ");
-    if (fields[0] === "Z" || fields[0] === "X") return undefined;
-    const argv = readFileSync(`/proc/${pid}/cmdline`, "utf8").split("\0").slice(0, -1);
-    const executable = linkOf(`/proc/${pid}/exe`);
-    const facts = { pid, startTime: Number(fields[19]), argv };
-    return executable === undefined ? facts : { ...facts, executable };
-  } catch {
-    return undefined;
-  }
+  const found = findProcess(pid);
+  const argv = attempt(() => readFileSync(`/proc/${pid}/cmdline`, "utf8"))
+    ?.split("\0")
+    .slice(0, -1);
+  if (found === undefined || argv === undefined) return undefined;
+  // The kernel marks a program that was replaced on disk.
+  const executable = attempt(() => readlinkSync(`/proc/${pid}/exe`))?.replace(/ \(deleted\)$/, "");
+  const facts = { pid, startTime: found.startTime, argv };
+  return executable === undefined ? facts : { ...facts, executable };
 }
+
+export const sameProcess = (a: ProcessIdentity | undefined, b: ProcessIdentity | undefined): boolean =>
+  a?.pid === b?.pid && a?.startTime === b?.startTime;
 
 /** True while exactly this process runs. */
 export const isRunning = (process: ProcessIdentity): boolean =>
-  inspectProcess(process.pid)?.startTime === process.startTime;
+  findProcess(process.pid)?.startTime === process.startTime;
+
+/** The inodes of a process's sockets; undefined where we may not look. */
+export function socketsOf(pid: number): ReadonlySet<number> | undefined {
+  const names = attempt(() => readdirSync(`/proc/${pid}/fd`));
+  if (names === undefined) return undefined;
+  const inodes = new Set<number>();
+  for (const name of names) {
+    const link = attempt(() => readlinkSync(`/proc/${pid}/fd/${name}`));
+    if (link?.startsWith("socket:[") === true) inodes.add(Number(link.slice(8, -1)));
+  }
+  return inodes;
+}
 
 export interface Started {
   readonly pid: number;
@@ -68,20 +89,13 @@ export function startDetached(
 }
 
 /** Sends a signal to exactly this process. False where it is gone already. */
-export function signalProcess(identity: ProcessIdentity, signal: NodeJS.Signals): boolean {
-  if (!isRunning(identity)) return false;
-  try {
-    process.kill(identity.pid, signal);
-    return true;
-  } catch {
-    return false;
-  }
-}
+export const signalProcess = (identity: ProcessIdentity, signal: NodeJS.Signals): boolean =>
+  isRunning(identity) && attempt(() => process.kill(identity.pid, signal)) === true;
 
-function linkOf(path: string): string | undefined {
+/** Processes come and go while they are looked at. */
+function attempt<T>(look: () => T): T | undefined {
   try {
-    // The kernel marks a program that was replaced on disk.
-    return readlinkSync(path).replace(/ \(deleted\)$/, "");
+    return look();
   } catch {
     return undefined;
   }

@@ -5,12 +5,13 @@ import type { Protocol } from "../../model/apps.ts";
 import type { Direction } from "../../model/listeners.ts";
 import { renderNginx, routeScript, type ConfigPath, type NginxSettings } from "../../render/nginx.ts";
 import type { Logger } from "../../system/log.ts";
+import { sameProcess, type ProcessIdentity } from "../../system/processes.ts";
+import { kernelForm, readBound, type BoundSockets } from "../../system/sockets.ts";
 import { TargetError, type Block } from "../target.ts";
 import { sectionsOf, type Cell } from "./blocks.ts";
 import type { Verdict } from "./error-log.ts";
 import { swapFile } from "./files.ts";
-import { sameProcess, type ProcessId } from "./processes.ts";
-import { conflicts, kernelForm, readBound, type BoundSockets } from "./sockets.ts";
+import { conflicts } from "./sockets.ts";
 import { Supervised, until } from "./supervised.ts";
 
 export type Addresses = Readonly<Record<Direction, readonly IpAddress[]>>;
@@ -28,7 +29,7 @@ export interface Paths {
 
 /** What nginx runs with. Kept in a file too, so that one that is right is taken over as it is. */
 interface Applied {
-  readonly master: ProcessId;
+  readonly master: ProcessIdentity;
   readonly hash: string;
   readonly cells: readonly Cell[];
   readonly blocks: readonly Block[];
@@ -88,7 +89,7 @@ export class Binder {
   }
 
   /** The master that was last seen to run with what was wanted. */
-  get master(): ProcessId | undefined {
+  get master(): ProcessIdentity | undefined {
     return this.#applied?.master;
   }
 
@@ -127,13 +128,13 @@ export class Binder {
     this.#foreign = new Set();
   }
 
-  #runsWith(master: ProcessId | undefined, hash: string): boolean {
+  #runsWith(master: ProcessIdentity | undefined, hash: string): boolean {
     return master !== undefined && sameProcess(master, this.#applied?.master) && hash === this.#applied?.hash;
   }
 
   /** Throws a TargetError where nginx refuses `config` or is not there. */
   async #bring(
-    master: ProcessId | undefined,
+    master: ProcessIdentity | undefined,
     config: string,
   ): Promise<Extract<Verdict, { kind: "running" | "ports taken" }>> {
     const { paths, process, start, logger } = this.#options;
@@ -193,7 +194,7 @@ export class Binder {
       this.#options.logger.warn("Ports inside our ranges are held by others", { ports: [...foreign] });
   }
 
-  #plan(master: ProcessId | undefined, cells: readonly Cell[], addresses: Addresses): Plan {
+  #plan(master: ProcessIdentity | undefined, cells: readonly Cell[], addresses: Addresses): Plan {
     const foreign = new Set<number>();
     const isForeign = this.#probe(master);
     const sections = sectionsOf(cells, addresses, (protocol, address, port) => {
@@ -212,7 +213,9 @@ export class Binder {
    * Who holds a port right now? What the running master was seen to bind is ours, and nobody can have taken it since.
    * For the rest, the machine is looked at once, and only where there is a rest.
    */
-  #probe(master: ProcessId | undefined): (protocol: Protocol, address: IpAddress, port: Port) => boolean {
+  #probe(
+    master: ProcessIdentity | undefined,
+  ): (protocol: Protocol, address: IpAddress, port: Port) => boolean {
     const now = performance.now();
     for (const [port, end] of this.#refused) if (end < now) this.#refused.delete(port);
     const inSync = master !== undefined && sameProcess(master, this.#applied?.master);

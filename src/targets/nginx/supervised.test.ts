@@ -3,7 +3,7 @@ import { appendFileSync, mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { silentLogger } from "../../system/log.ts";
-import { findProcess } from "./processes.ts";
+import { findProcess } from "../../system/processes.ts";
 import { Supervised } from "./supervised.ts";
 
 const ends: (() => void)[] = [];

@@ -1,17 +1,16 @@
 import { setTimeout as sleep } from "node:timers/promises";
 import { run } from "../../system/exec.ts";
 import type { Logger } from "../../system/log.ts";
-import { ErrorLog, parseLogLine, verdictOf, type Verdict } from "./error-log.ts";
 import {
-  findMaster,
   findProcess,
-  findWithConfig,
-  findWorkers,
-  signal,
+  sameProcess,
+  signalProcess,
   socketsOf,
-  type ProcessId,
-} from "./processes.ts";
-import { waitingSockets } from "./sockets.ts";
+  type ProcessIdentity,
+} from "../../system/processes.ts";
+import { waitingSockets } from "../../system/sockets.ts";
+import { ErrorLog, parseLogLine, verdictOf, type Verdict } from "./error-log.ts";
+import { findMaster, findWithConfig, findWorkers } from "./processes.ts";
 
 export interface SupervisedOptions {
   readonly paths: {
@@ -51,18 +50,18 @@ export class Supervised {
     this.#log = new ErrorLog(options.paths.errorLog);
   }
 
-  master(): ProcessId | undefined {
+  master(): ProcessIdentity | undefined {
     const { pid, config } = this.#options.paths;
     return findMaster(pid, config);
   }
 
   /** Cheaper than `master`: whether this very process still lives. */
-  alive(master: ProcessId): ProcessId | undefined {
+  alive(master: ProcessIdentity): ProcessIdentity | undefined {
     return findProcess(master.pid);
   }
 
   /** The inodes of the sockets that the master holds, or one that is on its way to become it; none where we may not look. */
-  sockets(master: ProcessId | undefined): ReadonlySet<number> {
+  sockets(master: ProcessIdentity | undefined): ReadonlySet<number> {
     const holders = master === undefined ? findWithConfig(this.#options.paths.config) : [master];
     return new Set(holders.flatMap(({ pid }) => [...(socketsOf(pid) ?? [])]));
   }
@@ -83,15 +82,15 @@ export class Supervised {
     const { paths, logger } = this.#options;
     const { orphaned } = findWorkers(paths.errorLog, paths.config);
     if (orphaned.length === 0) return;
-    const holders = (): readonly ProcessId[] => {
+    const holders = (): readonly ProcessIdentity[] => {
       const waiting = waitingSockets();
       return orphaned.filter(({ pid }) => [...(socketsOf(pid) ?? [])].some((inode) => waiting.has(inode)));
     };
     const found = holders();
-    for (const orphan of found) signal(orphan, "SIGQUIT");
+    for (const orphan of found) signalProcess(orphan, "SIGQUIT");
     await until(() => holders().length === 0, 700);
     const deaf = holders();
-    for (const orphan of deaf) signal(orphan, "SIGKILL");
+    for (const orphan of deaf) signalProcess(orphan, "SIGKILL");
     await until(() => holders().length === 0, 2_000);
     if (found.length > 0)
       logger.warn("Workers of an nginx without a master were ended", {
@@ -142,15 +141,15 @@ export class Supervised {
   }
 
   /** Tells nginx to read its configuration, and waits until it says what it makes of it. */
-  async reload(master: ProcessId): Promise<Verdict> {
+  async reload(master: ProcessIdentity): Promise<Verdict> {
     this.#held.push(...this.#log.take());
-    signal(master, "SIGHUP");
+    signalProcess(master, "SIGHUP");
     const said: string[] = [];
     const verdict = await this.#listen(() => {
       const lines = this.#log.take();
       said.push(...lines);
       const own = said.flatMap((line) => parseLogLine(line) ?? []).filter(({ pid }) => pid === master.pid);
-      return verdictOf(own) ?? (this.alive(master)?.started === master.started ? undefined : gone);
+      return verdictOf(own) ?? (sameProcess(this.alive(master), master) ? undefined : gone);
     }, 60_000);
     return verdict ?? { kind: "refused", reason: "it did not answer within 60 s" };
   }
@@ -167,12 +166,12 @@ export class Supervised {
   /** Ends nginx for good: two seconds for what it carries, then at once. */
   async stop(): Promise<void> {
     const { errorLog, config } = this.#options.paths;
-    const left = (): readonly ProcessId[] => {
+    const left = (): readonly ProcessIdentity[] => {
       const master = this.master();
       return [...(master === undefined ? [] : [master]), ...findWorkers(errorLog, config).workers];
     };
     for (const name of ["SIGQUIT", "SIGTERM", "SIGKILL"] as const) {
-      for (const each of left()) signal(each, name);
+      for (const each of left()) signalProcess(each, name);
       if (await until(() => left().length === 0, 2_000)) return;
     }
   }

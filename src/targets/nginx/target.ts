@@ -13,6 +13,7 @@ import { unwrap } from "../../model/result.ts";
 import type { ProxyReport } from "../../model/status.ts";
 import { parseConfigPath, routeScript, type ConfigPath, type NginxSettings } from "../../render/nginx.ts";
 import type { Logger } from "../../system/log.ts";
+import { sameProcess } from "../../system/processes.ts";
 import { bringUp } from "../../system/service.ts";
 import { serially } from "../../system/serially.ts";
 import { TargetError, type Block, type ProxyDesired, type ProxyTarget } from "../target.ts";
@@ -26,7 +27,6 @@ import {
   workerUser,
   type Installation,
 } from "./installation.ts";
-import { sameProcess } from "./processes.ts";
 import { RouteDirectory } from "./routes.ts";
 import { Supervised } from "./supervised.ts";
 
