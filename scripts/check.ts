@@ -24,7 +24,15 @@ const steps: Readonly<Record<string, readonly string[]>> = {
   lint: [bun, "x", "oxlint", "--type-aware", "--deny-warnings", ...code],
   types: [bun, "x", "tsc", "-p", ".", "--noEmit"],
   dependencies: [bun, "scripts/dependencies.ts"],
-  test: [bun, "test", "--timeout=30000", ...junit, "./src/", "./tests/imports.test.ts"],
+  test: [
+    bun,
+    "test",
+    "--timeout=30000",
+    ...junit,
+    "./src/",
+    "./tests/imports.test.ts",
+    "./tests/docs.test.ts",
+  ],
 };
 
 const unknown = positionals.find((name) => !(name in steps));
