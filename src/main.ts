@@ -3,10 +3,13 @@ import { terminalIo } from "./commands/terminal.ts";
 
 const argv = process.argv.slice(2);
 const code = await runCommand(argv, terminalIo());
-process.exitCode = code;
 /**
- * Milliseconds for what was written to a pipe and is still on its way; whatever else holds the process does not. A
- * role writes single lines, and whoever restarts or upgrades it waits for its end.
+ * What was written to a pipe is read when its reader likes, a pager's a minute later; whatever else holds the process
+ * does not count. A role writes single lines, and whoever restarts or upgrades it waits for its end: it gets 100 ms.
  */
-const grace = argv[0] === "server" || argv[0] === "client" ? 100 : 2000;
-setTimeout(() => process.exit(code), grace).unref();
+const written = Promise.all(
+  [process.stdout, process.stderr].map((stream) => new Promise<void>((done) => stream.end(() => done()))),
+);
+const isRole = argv[0] === "server" || argv[0] === "client";
+await (isRole ? Promise.race([written, Bun.sleep(100)]) : written);
+process.exit(code);
