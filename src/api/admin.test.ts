@@ -22,6 +22,7 @@ describe("the admin API", () => {
     ["GET", "/v1/peers", undefined, undefined],
     ["POST", "/v1/peers/office/remove", undefined, ["removePeer", "office"]],
     ["POST", "/v1/peers/office/revoke", undefined, ["revokePeer", "office"]],
+    ["POST", "/v1/peers/office/allow", undefined, ["allowPeer", "office"]],
     ["POST", "/v1/tokens", { name: "branch", ttlMs: 60_000 }, ["createToken", "branch", 60_000]],
     ["GET", "/v1/tokens", undefined, undefined],
     ["DELETE", "/v1/tokens/t1", undefined, ["revokeToken", "t1"]],

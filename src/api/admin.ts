@@ -25,6 +25,9 @@ export function adminApi({ control, logger }: AdminApiOptions): AnyElysia {
     .post("/v1/peers/:name/revoke", async ({ params }) => answer(await control.revokePeer(params.name)), {
       params: name,
     })
+    .post("/v1/peers/:name/allow", async ({ params }) => answer(await control.allowPeer(params.name)), {
+      params: name,
+    })
     .get("/v1/tokens", () => Response.json(control.tokens()))
     .post("/v1/tokens", async ({ body }) => answer(await control.createToken(body.name, body.ttlMs)), {
       body: t.Object({ name: t.String(), ttlMs: t.Number() }, { additionalProperties: false }),

@@ -81,6 +81,10 @@ export function fixtureControl(): FixtureControl {
       calls.push(["revokePeer", name]);
       return known(name);
     },
+    async allowPeer(name) {
+      calls.push(["allowPeer", name]);
+      return known(name);
+    },
     async createToken(name, ttlMs) {
       calls.push(["createToken", name, ttlMs]);
       return ok({ token: "wh1.secret", report: token });

@@ -117,6 +117,10 @@ export class Spoke implements Control {
   revokePeer(): ReturnType<Control["revokePeer"]> {
     return Promise.resolve(serverOnly("peers revoke"));
   }
+
+  allowPeer(): ReturnType<Control["allowPeer"]> {
+    return Promise.resolve(serverOnly("peers allow"));
+  }
   createToken(): ReturnType<Control["createToken"]> {
     return Promise.resolve(serverOnly("token create"));
   }

@@ -16,6 +16,7 @@ const answers = {
   "GET /v1/peers": statusReport.peers,
   "POST /v1/peers/client1/remove": { notice: "client1 is removed" },
   "POST /v1/peers/client1/revoke": { notice: "client1 is revoked; rotate the PSK" },
+  "POST /v1/peers/client1/allow": { notice: "client1 may come back" },
   "GET /v1/tokens": tokens,
   "POST /v1/tokens": { token: "wht1_secret", report: tokens[0] },
   "DELETE /v1/tokens/t1": { notice: "t1 is revoked" },
@@ -26,6 +27,7 @@ const answers = {
 test.each<[string[], string, string[]]>([
   [["peers", "remove", "client1"], "client1 is removed", ["POST /v1/peers/client1/remove"]],
   [["peers", "revoke", "client1"], "client1 is revoked; rotate the PSK", ["POST /v1/peers/client1/revoke"]],
+  [["peers", "allow", "client1"], "client1 may come back", ["POST /v1/peers/client1/allow"]],
   [["token", "revoke", "t1"], "t1 is revoked", ["DELETE /v1/tokens/t1"]],
   [
     ["token", "create", "client9", "--ttl", "30d"],

@@ -4,14 +4,18 @@ import { formatBytes, formatSince } from "./format.ts";
 import { operatorCommand, printJson } from "./operator.ts";
 import { table, type Colour } from "./terminal.ts";
 
+/** What may be done to one peer; each is a path of the operator's API too. */
+const changes: readonly string[] = ["remove", "revoke", "allow"];
+
 export const peers = operatorCommand({
   name: "peers",
-  summary: "List peers, or take one's access away.",
-  usage: ["peers", "peers remove NAME", "peers revoke NAME"],
+  summary: "List peers, take one's access away, or free a name that was revoked.",
+  usage: ["peers", "peers remove NAME", "peers revoke NAME", "peers allow NAME"],
   words: [0, 2],
   notes: [
     "remove bars the peer's key and frees its name, so that a rebuilt client can pair under it.",
     "revoke bars key and name. A PSK that the peer's owner knows still pairs other names: rotate it.",
+    "allow frees a name that was revoked, for a client with a new key. The revoked key stays barred.",
   ].join("\n"),
   async act({ admin, io, json, arguments: { words } }) {
     const [verb, name] = words;
@@ -21,8 +25,8 @@ export const peers = operatorCommand({
       io.print(reports.length === 0 ? "No peers have paired." : peersTable(io, reports));
       return;
     }
-    if ((verb !== "remove" && verb !== "revoke") || name === undefined)
-      throw usageError("use wormhole peers, peers remove NAME or peers revoke NAME");
+    if (!changes.includes(verb) || name === undefined)
+      throw usageError("use wormhole peers, peers remove NAME, peers revoke NAME or peers allow NAME");
     const path = `/v1/peers/${encodeURIComponent(name)}/${verb}`;
     const answer = await admin.send<{ readonly notice: string }>("POST", path);
     if (json) printJson(io, answer);

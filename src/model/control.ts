@@ -14,6 +14,8 @@ export interface Control {
   removePeer(name: string): Promise<Result<{ readonly notice: string }>>;
   /** Bars the peer's key and name. The notice says what else its holder knows. */
   revokePeer(name: string): Promise<Result<{ readonly notice: string }>>;
+  /** Frees a name that was revoked; its key stays barred. A name that was not: refused. */
+  allowPeer(name: string): Promise<Result<{ readonly notice: string }>>;
   /** `ttlMs` from one minute to 30 days. The token is returned once and kept only as a hash. */
   createToken(
     name: string,

@@ -34,6 +34,8 @@ export interface Enrolment {
   remove(name: string): Promise<Result<{ readonly notice: string }>>;
   /** Bars key and name. */
   revoke(name: string): Promise<Result<{ readonly notice: string }>>;
+  /** Frees a name that was revoked. The key that had it stays barred: whoever took the machine over has it still. */
+  allow(name: string): Promise<Result<{ readonly notice: string }>>;
 }
 
 /** Who is bound to which name, key and address. Name and key are bound both ways. */
@@ -63,6 +65,8 @@ export function createEnrolment(deps: EnrolmentDeps): Enrolment {
         : "";
       return ok({ notice: `Revoked ${peer.value.name}: its key and its name are barred${psk}` });
     },
+
+    allow: (name) => allow(store, name),
   };
 }
 
@@ -180,6 +184,27 @@ export function findByKey(store: Store, publicKey: PublicKey): Peer | undefined 
 }
 
 export const barKey = (kind: Bar["kind"], value: string): string => `${kind}/${value}`;
+
+async function allow(store: Store, text: string): Promise<Result<{ readonly notice: string }>> {
+  const name = parsePeerName(text);
+  if (!name.ok) return name;
+  const barred = await store.transact((transaction) => {
+    const key = barKey("name", name.value);
+    const known = transaction.get("bar", key) !== undefined;
+    transaction.remove("bar", key);
+    return known;
+  });
+  if (barred)
+    return ok({
+      notice: `Allowed ${name.value}: its name is free for a client with a new key; the key that was revoked stays barred`,
+    });
+  const names = [...store.all("bar").values()].flatMap(({ kind, value }) => (kind === "name" ? [value] : []));
+  return refuse(
+    `peer ${quote(text)}`,
+    "is no name that was revoked",
+    names.length === 0 ? "no name is" : `those that were: ${names.sort().slice(0, 20).join(", ")}`,
+  );
+}
 
 async function forget(deps: EnrolmentDeps, text: string, barName: boolean): Promise<Result<Peer>> {
   const { store } = deps;

@@ -108,6 +108,10 @@ export class Hub implements Control {
   revokePeer(name: string): Promise<Result<{ readonly notice: string }>> {
     return explained(this.#enrolment.revoke(name));
   }
+
+  allowPeer(name: string): Promise<Result<{ readonly notice: string }>> {
+    return explained(this.#enrolment.allow(name));
+  }
   createToken(name: string, ttlMs: number): ReturnType<Control["createToken"]> {
     return explained(this.credentials.createToken(name, ttlMs));
   }

@@ -156,6 +156,31 @@ test("a revoked peer's key and name are barred, its tokens end, and the notice s
   expect((await world.credentials.createToken("client1", 60_000)).ok).toBe(false);
 });
 
+test("a revoked name that is allowed again pairs with a new key, and never with the revoked one", async () => {
+  const world = await createWorld();
+  const keys = generateKeyPair();
+  const before = await paired(world, { keys });
+  unwrap(await world.enrolment.revoke("client1"));
+  expect(unwrap(await world.enrolment.allow("client1")).notice).toContain("stays barred");
+  expect(await attempt(world, { keys })).toBe(403);
+  expect((await paired(world, {}))["assigned_ip"]).toBe(before["assigned_ip"]);
+});
+
+test.each(["nobody", "client2", "", "../x"])(
+  "allowing %p, which was not revoked, is refused",
+  async (name) => {
+    const world = await createWorld();
+    await paired(world, {});
+    await paired(world, { name: "client2" });
+    unwrap(await world.enrolment.revoke("client1"));
+    const before = stateOf(world);
+    const refused = await world.enrolment.allow(name);
+    expect(refused.ok).toBe(false);
+    expect(stateOf(world)).toBe(before);
+    if (name === "nobody") expect(refused).toMatchObject({ refusal: { remedy: "those that were: client1" } });
+  },
+);
+
 test("where pairing by PSK is off, the notice of a revocation does not speak of it, and the PSK opens nothing", async () => {
   const world = await createWorld({ pskPairing: false });
   const { forgery } = await tokenFor(world, "client1");
