@@ -1,4 +1,4 @@
-import { cidrContains, type HostPort, type Ipv4, type Port } from "../model/addresses.ts";
+import { cidrContains, unfitTunnel, type HostPort, type Ipv4, type Port } from "../model/addresses.ts";
 import type { PeerName } from "../model/names.ts";
 import type { Metadata, Peer } from "../model/peers.ts";
 import { ok, refuse, type Refusal, type Result } from "../model/result.ts";
@@ -224,6 +224,8 @@ function accept(
   const { assigned, internal, bits } = welcome;
   if (assigned === internal || !cidrContains({ address: internal, bits }, assigned))
     return forged(`it assigns ${assigned}, which does not fit its own ${internal}/${bits}`);
+  const unfit = unfitTunnel({ address: internal, bits });
+  if (unfit !== undefined) return forged(`its tunnel network ${internal}/${bits} ${unfit}`);
   const endpoint = completeOffer(welcome.endpoint, hostOf(base));
   const before = knownServer(store, identity);
   const first = before?.publicKey !== welcome.publicKey;

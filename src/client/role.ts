@@ -1,18 +1,20 @@
 import type { ClientConfig } from "../config/config.ts";
-import { formatCidr, formatHostPort, type Port, type PortRange } from "../model/addresses.ts";
+import { formatHostPort, type Port, type PortRange } from "../model/addresses.ts";
 import type { PeerName } from "../model/names.ts";
 import { describe } from "../model/result.ts";
 import { nameFor } from "../protocol/pairing-token.ts";
+import { hostOf } from "../protocol/pairing-url.ts";
 import { serveApis } from "../role/apis.ts";
 import { ensureIdentity } from "../role/identity.ts";
 import { aborted } from "../role/lifecycle.ts";
 import { closeNode } from "../role/node.ts";
 import { openPlatform } from "../role/platform.ts";
+import { openState } from "../role/state.ts";
 import type { Logger } from "../system/log.ts";
 import { pause } from "../system/pause.ts";
-import { overlappingRoute } from "../system/routes.ts";
 import { EndpointError } from "../targets/target.ts";
 import { openLink } from "./link.ts";
+import { refuseNetwork } from "./network.ts";
 import { createPairingClient, type PairingClient } from "./pairing.ts";
 import { Spoke, type Pairing } from "./spoke.ts";
 
@@ -39,7 +41,8 @@ export async function runClient(given: ClientConfig, logger: Logger, signal: Abo
     { tunnel: () => spoke?.pairing()?.tunnel, audience: ({ peers }) => audience(spoke?.pairing(), peers) },
     end.signal,
   );
-  const store = await platform.openStore();
+  const store = await openState(platform, config, logger, end.signal);
+  if (store === undefined) return;
   stack.defer(() => store.close());
   const identity = await ensureIdentity(store);
   spoke = new Spoke({ ...platform, config, logger, store, identity }, end.signal);
@@ -60,7 +63,12 @@ export async function runClient(given: ClientConfig, logger: Logger, signal: Abo
   const known = spoke.pairing();
   const listed = node.source.start(end.signal, node.reconciler.wake);
   if (known !== undefined) {
-    await setUp(spoke, config);
+    await refuseNetwork(known.tunnel, {
+      interface: config.interface,
+      endpoint: known.server.endpoint,
+      server: undefined,
+    });
+    await setUp(spoke);
     logger.info("Known to the server, using IP from the cache", { address: known.tunnel.address });
   }
   await listed;
@@ -92,14 +100,9 @@ function audience(pairing: Pairing | undefined, peers: readonly PeerName[] | und
 }
 
 /** The tunnel as the state has it, then everything that is bound to its address. Throws where it cannot be. */
-async function setUp(spoke: Spoke, config: ClientConfig): Promise<void> {
+async function setUp(spoke: Spoke): Promise<void> {
   const pairing = spoke.pairing();
   if (pairing === undefined) return;
-  const route = await overlappingRoute(pairing.tunnel, config.interface);
-  if (route !== undefined)
-    throw new Error(
-      `Cannot use the server's tunnel network ${formatCidr(pairing.tunnel)}: this machine already has the route ${route}; set the server's tunnel to a network that neither side uses`,
-    );
   await spoke.node.keeper.first().catch((error: unknown) => {
     // A name server that is away, as after a power cut: the rest stands, and the name is asked for again and again.
     if (!(error instanceof EndpointError)) throw error;
@@ -148,8 +151,17 @@ async function pairOnce(
     return outcome.retry ? "unreachable" : "refused";
   }
   try {
+    // Before it is kept: a network that cannot be used must not be what the next start begins with.
+    await refuseNetwork(
+      { address: outcome.address, bits: outcome.bits },
+      {
+        interface: config.interface,
+        endpoint: outcome.endpoint,
+        server: hostOf(new URL(outcome.url)),
+      },
+    );
     await spoke.keep(outcome);
-    await setUp(spoke, config);
+    await setUp(spoke);
   } catch (error) {
     alarms.raise("pairing", error);
     return "failed";

@@ -48,8 +48,8 @@ test("a server's help lists its settings and their defaults", () => {
 
     Tunnel:
       --tunnel ADDRESS/BITS
-          The server's own tunnel address and the network that clients get theirs from, /8 to /30. Must
-          not overlap an existing route. Default: 10.188.0.1/24.
+          The server's own tunnel address and the network that clients get theirs from: private, /8 to
+          /30. Must not overlap an existing route. Default: 10.188.0.1/24.
       --endpoint HOST[:PORT]
           Where clients reach this server's WireGuard, as seen from outside; IPv6 in brackets. Default:
           the host that a client paired with; in Kubernetes what the Service's LoadBalancer says.

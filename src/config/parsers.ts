@@ -7,6 +7,7 @@ import {
   parseHostPort,
   parseIp,
   parsePort,
+  unfitTunnel,
   type Cidr,
   type Ipv4,
 } from "../model/addresses.ts";
@@ -92,8 +93,9 @@ export function parseTunnel(value: unknown): Result<Cidr & { readonly address: I
   if (!cidr.ok) return cidr;
   const { address, bits } = cidr.value;
   const subject = `tunnel ${quote(value)}`;
-  if (isIP(address) !== 4) return refuse(subject, "is not IPv4", "use an IPv4 network such as 10.188.0.1/24");
-  if (bits < 8 || bits > 30) return refuse(subject, `is a /${bits}`, "use /8 to /30, such as 10.188.0.1/24");
+  const unfit = unfitTunnel(cidr.value);
+  if (unfit !== undefined)
+    return refuse(subject, unfit, "use a private IPv4 network of /8 to /30, such as 10.188.0.1/24");
   const { first, last } = hostsOf(cidr.value);
   const number = ipv4ToNumber(address as Ipv4);
   return number >= first && number <= last

@@ -174,7 +174,7 @@ export const settings = {
     placeholder: "ADDRESS/BITS",
     parse: parseTunnel,
     standard: "10.188.0.1/24",
-    help: "The server's own tunnel address and the network that clients get theirs from, /8 to /30. Must not overlap an existing route.",
+    help: "The server's own tunnel address and the network that clients get theirs from: private, /8 to /30. Must not overlap an existing route.",
   }),
   endpoint: text({
     group: "Tunnel",

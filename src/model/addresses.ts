@@ -103,6 +103,17 @@ export function cidrContains(cidr: Cidr, address: IpAddress): boolean {
 export const cidrsOverlap = (a: Cidr, b: Cidr): boolean =>
   cidrContains(a.bits <= b.bits ? a : b, a.bits <= b.bits ? b.address : a.address);
 
+/**
+ * Whom an address stands for where callers take turns: an IPv4 address for itself, an IPv6 address for its /64, since
+ * whoever has one address of that has them all (RFC 4291, 2.5.4).
+ */
+export function networkOfCaller(address: IpAddress): string {
+  const parsed = ipaddr.parse(address);
+  if (parsed.kind() === "ipv4") return address;
+  const parts = (parsed as ipaddr.IPv6).parts.slice(0, 4);
+  return `${parts.map((part) => part.toString(16)).join(":")}::/64`;
+}
+
 const toNumber = (address: Ipv4): number =>
   address.split(".").reduce((sum, part) => sum * 256 + Number(part), 0);
 const fromNumber = (value: number): Ipv4 =>
@@ -113,6 +124,24 @@ export function hostsOf(cidr: Cidr): { first: number; last: number } {
   const size = 2 ** (32 - cidr.bits);
   const base = Math.floor(toNumber(cidr.address as Ipv4) / size) * size;
   return { first: base + 1, last: base + size - 2 };
+}
+
+/** Ranges of IPv4 that nobody on the internet has (RFC 6890), as ipaddr.js calls them. */
+const tunnelRanges: ReadonlySet<string> = new Set(["private", "carrierGradeNat", "benchmarking", "reserved"]);
+
+/**
+ * Why a network cannot be a tunnel's, or undefined where it can: IPv4, /8 to /30, and all of it addresses that nobody
+ * on the internet has. Whoever names a tunnel's network takes what is sent there, on the other side too.
+ */
+export function unfitTunnel(network: Cidr): string | undefined {
+  const { address, bits } = network;
+  if (isIP(address) !== 4) return "is not IPv4";
+  if (bits < 8 || bits > 30) return `is a /${bits}`;
+  const { first, last } = hostsOf(network);
+  const ends = [first - 1, last + 1].map((number) => ipaddr.parse(fromNumber(number)).range());
+  return ends.every((range) => tunnelRanges.has(range))
+    ? undefined
+    : "is not private: some of its addresses are used elsewhere";
 }
 
 export const ipv4FromNumber = fromNumber;
@@ -182,9 +211,14 @@ const metadataServices: ReadonlySet<string> = new Set([
   "192.0.0.192",
 ]);
 
+/** A NAT64 gateway takes what is sent to 64:ff9b::/96 to the IPv4 address at its end (RFC 6052, 2.1). */
+function withoutNat64(address: ipaddr.IPv4 | ipaddr.IPv6): ipaddr.IPv4 | ipaddr.IPv6 {
+  return address.range() === "rfc6052" ? ipaddr.fromByteArray(address.toByteArray().slice(12)) : address;
+}
+
 /** Why `address` may not be an upstream by its kind alone, or undefined where it may. */
 export function forbiddenUpstream(address: IpAddress): string | undefined {
-  const parsed = ipaddr.process(address);
+  const parsed = withoutNat64(ipaddr.process(address));
   if (metadataServices.has(parsed.toString())) return "the address of a cloud's metadata service";
   return forbiddenRanges.get(parsed.range());
 }

@@ -1,4 +1,4 @@
-import type { HostPort, Port } from "../model/addresses.ts";
+import { networkOfCaller, parseIp, type HostPort, type Port } from "../model/addresses.ts";
 import { fromBase64 } from "../model/keys.ts";
 import type { PeerName } from "../model/names.ts";
 import type { Metadata, Peer } from "../model/peers.ts";
@@ -147,7 +147,7 @@ export function createPairing(deps: PairingDeps): PairingHandler {
       const opened =
         candidates.length === 0
           ? undefined
-          : await queue.run(caller.address, () => openBox(request.value, candidates), caller.signal);
+          : await queue.run(laneOf(caller), () => openBox(request.value, candidates), caller.signal);
       if (opened === undefined) {
         logFailure(request.value.credential, caller);
         return unauthorized;
@@ -160,6 +160,11 @@ export function createPairing(deps: PairingDeps): PairingHandler {
     },
   };
 }
+
+const laneOf = ({ address }: Caller): string => {
+  const parsed = parseIp(address);
+  return parsed.ok ? networkOfCaller(parsed.value) : address;
+};
 
 const statusOf = { barred: 403, conflict: 409, full: 503 } as const;
 

@@ -3,7 +3,7 @@ import nacl from "tweetnacl";
 import { generateKeyPair, toBase64, type PublicKey } from "../../src/model/keys.ts";
 import { Secret } from "../../src/model/secrets.ts";
 import { challengeTtl } from "../../src/protocol/pairing-challenge.ts";
-import { maxRequestBytes, pairingPath } from "../../src/protocol/pairing.ts";
+import { maxRequestBytes, pairingPath, toBytes } from "../../src/protocol/pairing.ts";
 import { createLogger } from "../../src/system/log.ts";
 import {
   attempt,
@@ -302,6 +302,27 @@ test.each([
 ])("a body that is %s is malformed", async (_, body) => {
   const world = await createWorld();
   expect((await post(world, body)).status).toBe(400);
+});
+
+test.each([
+  ["one address", () => "2001:db8::1"],
+  ["as many addresses as an IPv6 network has", (index: number) => `2001:db8::${index + 1}`],
+])("who sends boxes from %s delays another by one of them", async (_, addressOf) => {
+  const world = await createWorld();
+  const order: string[] = [];
+  const send = async (name: string, address: string, forgery: Forgery): Promise<void> => {
+    const { body } = await forge(world, forgery);
+    order.push(`${name} sends`);
+    const { status } = await world.pairing.pair(toBytes(body), { address });
+    order.push(`${name} ${status}`);
+  };
+  const flood = Array.from({ length: 20 }, (_, index) =>
+    send("stranger", addressOf(index), { credentialKey: new Uint8Array(32) }),
+  );
+  await Promise.all([...flood, send("honest", "2001:db8:0:1::1", {})]);
+  const begun = order.indexOf("honest sends");
+  const before = order.slice(begun, order.indexOf("honest 200")).filter((line) => line === "stranger 401");
+  expect(before.length).toBeLessThanOrEqual(2);
 });
 
 test("boxes that do not open fill no log", async () => {

@@ -258,3 +258,22 @@ test("over real sockets, many clients pair at once", async () => {
     await server.stop(true);
   }
 }, 60_000);
+
+test.each([
+  ["203.0.114.1/24", "is not private"],
+  ["8.8.8.9/30", "is not private"],
+  ["172.16.0.1/11", "is not private"],
+  ["10.0.0.1/7", "is a /7"],
+  ["127.9.0.1/16", "is not private"],
+  ["169.254.1.1/24", "is not private"],
+])(
+  "a server whose tunnel is %s, which would take what is sent elsewhere, is refused",
+  async (tunnel, why) => {
+    const world = await createWorld({ tunnel });
+    const { client } = await createClient(world, { name, psk, server: serverUrl });
+    expect(await client.pair()).toMatchObject({
+      kind: "refused",
+      refusal: { rule: expect.stringContaining(why) },
+    });
+  },
+);
