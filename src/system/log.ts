@@ -50,16 +50,28 @@ export function createLogger(options: LogOptions): Logger {
 }
 
 const asJson = (level: Level, event: string, fields: Fields): string =>
-  JSON.stringify({ time: new Date().toISOString(), level, event, ...plain(fields) });
+  harmless(JSON.stringify({ time: new Date().toISOString(), level, event, ...plain(fields) }));
 
 function asText(level: Level, event: string, fields: Fields, colour: boolean): string {
   const pairs = Object.entries(plain(fields)).map(
     ([key, value]) =>
-      `${key}=${typeof value === "string" && /^[\w./:@+-]+$/.test(value) ? value : JSON.stringify(value)}`,
+      `${key}=${typeof value === "string" && /^[\w./:@+-]+$/.test(value) ? value : harmless(JSON.stringify(value))}`,
   );
   const line = [new Date().toISOString().slice(11, 23), level.padEnd(5), event, ...pairs].join(" ");
   return colour && colours[level] !== "" ? `${colours[level]}${line}\x1b[0m` : line;
 }
+
+/**
+ * JSON's own escapes end at U+001F. What others say may also steer a terminal by C1 controls, or make a line read
+ * otherwise than it is by format characters (UAX #9): both become escapes, which JSON reads back.
+ */
+const harmless = (json: string): string =>
+  json.replaceAll(/[\p{Cc}\p{Cf}\p{Zl}\p{Zp}]/gu, (character) =>
+    // Characters beyond the first plane are two units, and JSON escapes each.
+    [...Array(character.length).keys()]
+      .map((unit) => `\\u${character.charCodeAt(unit).toString(16).padStart(4, "0")}`)
+      .join(""),
+  );
 
 /** Errors become their message: a stack may hold argument values, and a log line is read by people. */
 const plain = (fields: Fields): Fields =>
