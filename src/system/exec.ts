@@ -9,6 +9,7 @@ export interface RunOptions {
   readonly stdin?: string;
   /** Milliseconds until the program is killed; default 10,000. */
   readonly timeout?: number;
+  /** Beside PATH: nothing else of our own environment is passed on. */
   readonly env?: Readonly<Record<string, string>>;
 }
 
@@ -24,6 +25,12 @@ export class ExecError extends Error {
   }
 }
 
+/** What any program may know of ours: where programs are. */
+export const programEnvironment = (): Readonly<Record<string, string>> => {
+  const { PATH } = process.env;
+  return PATH === undefined ? {} : { PATH };
+};
+
 /**
  * Runs a program by its argument list, never through a shell, and waits for it.
  * Resolves whatever its exit code is; throws an ExecError where it cannot be started or runs into its time limit.
@@ -36,7 +43,8 @@ export async function run(argv: readonly string[], options: RunOptions = {}): Pr
       stdin: options.stdin === undefined ? "ignore" : Buffer.from(options.stdin),
       stdout: "pipe",
       stderr: "pipe",
-      env: { ...process.env, LC_ALL: "C", ...options.env },
+      // Without our environment, which may hold secrets.
+      env: { ...programEnvironment(), LC_ALL: "C", ...options.env },
     });
   } catch (error) {
     throw new ExecError(`Cannot start ${argv[0]}: ${(error as Error).message}`, argv);

@@ -42,7 +42,7 @@ export async function helm(
   return run([await helmBinary(), ...argv, "--values", "-"], {
     stdin: JSON.stringify(values),
     timeout: patience,
-    env,
+    env: { HOME: homedir(), ...env },
   });
 }
 

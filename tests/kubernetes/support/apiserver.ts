@@ -113,6 +113,7 @@ function tools(kubeconfig: string): Tools {
   const kubectl: Tools["kubectl"] = (argv, stdin) =>
     must([join(cache, "kubectl"), "--kubeconfig", kubeconfig, ...argv], {
       timeout: patience,
+      env: { HOME: homedir() },
       ...(stdin === undefined ? {} : { stdin }),
     });
   const apply: Tools["apply"] = async (...objects) => {
