@@ -21,7 +21,8 @@ export async function serveSocket(app: AnyElysia, path: string, setting: string)
       `set ${setting} to a shorter path`,
     );
   try {
-    mkdirSync(dirname(path), { recursive: true, mode: 0o700 });
+    // Others may pass: nginx's workers are another user and read their routes below it. What is private is 0600.
+    mkdirSync(dirname(path), { recursive: true, mode: 0o711 });
     const free = await makeWay(path, setting);
     if (!free.ok) return free;
     bind(app, path);

@@ -91,7 +91,7 @@ describe("an API on a unix socket", () => {
     const before = process.umask();
     const served = unwrap(await serveSocket(admin(), path, "runDir"));
     expect(statSync(path).mode & 0o777).toBe(0o600);
-    expect(statSync(join(directory, "run")).mode & 0o777).toBe(0o700);
+    expect(statSync(join(directory, "run")).mode & 0o777).toBe(0o711);
     expect(process.umask()).toBe(before);
     const psk = await fetch("http://localhost/v1/psk", { unix: path });
     expect(await psk.json()).toEqual({ psk: "the psk" });

@@ -42,6 +42,8 @@ RuntimeDirectoryPreserve=yes
 StateDirectory=wormhole/${instance}
 StateDirectoryMode=0700
 LimitNOFILE=1048576
+# What a crash would write holds keys.
+LimitCORE=0
 
 # The tunnel and the firewall need NET_ADMIN; nginx's workers become another user and are signalled; the rest is for
 # files that belong to somebody else. Kernel modules are loaded by the kernel itself.

@@ -1,5 +1,5 @@
 import { Database } from "bun:sqlite";
-import { mkdirSync } from "node:fs";
+import { chmodSync, mkdirSync, statSync } from "node:fs";
 import { join } from "node:path";
 import type { Kind, RecordChange } from "./records.ts";
 import { StoreError, type Backend } from "./store.ts";
@@ -54,6 +54,7 @@ function open(stateDir: string, path: string): Database {
     mkdirSync(stateDir, { recursive: true, mode: 0o700 });
     const database = new Database(path, { create: true, strict: true });
     try {
+      closeToOthers(path);
       prepare(database, path);
     } catch (error) {
       database.close();
@@ -65,6 +66,12 @@ function open(stateDir: string, path: string): Database {
   } finally {
     process.umask(mask);
   }
+}
+
+/** A file that was copied back from a backup has the copy's mode. Another owner's is his to mend. */
+function closeToOthers(path: string): void {
+  const { mode, uid } = statSync(path);
+  if ((mode & 0o077) !== 0 && uid === process.geteuid?.()) chmodSync(path, 0o600);
 }
 
 function prepare(database: Database, path: string): void {

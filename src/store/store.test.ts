@@ -121,6 +121,17 @@ test("the files are for their owner alone", async () => {
   await store.close();
 });
 
+test("a file that others may read, as a copy from a backup, is closed to them", async () => {
+  const path = join(directory(), "state");
+  await (await openStore(sqliteBackend(path))).close();
+  chmodSync(stateFile(path), 0o644);
+  const store = await openStore(sqliteBackend(path));
+  await store.transact((state) => state.put("identity", "identity", identity()));
+  for (const file of [stateFile(path), `${stateFile(path)}-wal`])
+    expect(statSync(file).mode & 0o777).toBe(0o600);
+  await store.close();
+});
+
 test("a second process on the same state is refused", async () => {
   const path = directory();
   const store = await openStore(sqliteBackend(path));
