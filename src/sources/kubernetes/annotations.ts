@@ -7,6 +7,8 @@ import type { ServiceObject, ServicePort } from "./objects.ts";
 export interface Exposure {
   /** Of the app, where one port is exposed; several add `-<port>`. May be longer than a label. */
   readonly name: string;
+  /** Whether an annotation gives the name; else it says whose Service it is. */
+  readonly named: boolean;
   /** Never empty; in the order of the Service. */
   readonly ports: readonly ServicePort[];
   /** Sorted; absent: everyone. */
@@ -52,7 +54,8 @@ export function readAnnotations(service: ServiceObject): Result<Exposure | undef
       `remove the annotation ${annotationPrefix}/exposed`,
     );
 
-  const name = read("name") ?? `${service.metadata.namespace ?? "default"}-${service.metadata.name}`;
+  const standard = `${service.metadata.namespace ?? "default"}-${service.metadata.name}`;
+  const name = read("name") ?? standard;
   if (!longName.test(name))
     return refuse(
       subject,
@@ -63,7 +66,13 @@ export function readAnnotations(service: ServiceObject): Result<Exposure | undef
   if (!ports.ok) return ports;
   const peers = readPeers(subject, read("peers"));
   if (!peers.ok) return peers;
-  return ok({ name, ports: ports.value, ...(peers.value === undefined ? {} : { peers: peers.value }) });
+  const named = name !== standard;
+  return ok({
+    name,
+    named,
+    ports: ports.value,
+    ...(peers.value === undefined ? {} : { peers: peers.value }),
+  });
 }
 
 function readPorts(

@@ -12,7 +12,7 @@ export interface NameConflict {
 }
 
 /**
- * Gives every claim a name of its own. Of several that want the same one, the earliest has it and each later one gets
+ * Gives every claim a name of its own. Of several that want the same one, the one whose order is first has it and each other one gets
  * a hash suffix. A change costs as much as the claims that want the same names.
  */
 export interface Names {

@@ -1,6 +1,7 @@
 import { describe as group, expect, test } from "bun:test";
 import { describe } from "../../model/result.ts";
 import { annotationPrefix as prefix } from "../../model/labels.ts";
+import { createNames } from "./names.ts";
 import type { EndpointSliceObject, ServiceObject } from "./objects.ts";
 import { planService, type ServicePlan } from "./plan.ts";
 
@@ -267,5 +268,40 @@ group("headless Services", () => {
       invalid: false,
       headless: true,
     });
+  });
+});
+
+group("a name that is another Service's own", () => {
+  const claimed = (...args: Parameters<typeof service>) =>
+    planService(service(...args), undefined, closed).claims[0]!;
+  const honest = claimed({ exposed: "yes" }, {}, { creationTimestamp: "2026-02-02T00:00:00Z" });
+  const tenant = (annotations: Record<string, string>) =>
+    claimed(
+      { exposed: "yes", ...annotations },
+      {},
+      { name: "old", namespace: "tenant", creationTimestamp: "2020-01-01T00:00:00Z" },
+    );
+
+  test.each(["the tenant first", "the tenant last"])(
+    "is not had by an older Service whose annotation asks for it: %s",
+    (first) => {
+      const names = createNames();
+      const [before, after] = [tenant({}), tenant({ name: "shop-web" })];
+      names.put(before);
+      if (first === "the tenant first") names.put(after);
+      names.put(honest);
+      names.put(after);
+      expect(names.nameOf(honest.id)).toBe("shop-web" as never);
+      expect(names.nameOf(after.id)).toMatch(/^shop-web-[0-9a-f]{8}$/);
+    },
+  );
+
+  test("an annotation that says what is so anyway changes nothing", () => {
+    const same = claimed(
+      { exposed: "yes", name: "shop-web" },
+      {},
+      { creationTimestamp: "2026-02-02T00:00:00Z" },
+    );
+    expect(same.order).toBe(honest.order);
   });
 });

@@ -18,7 +18,7 @@ export interface Claim {
   readonly service: string;
   /** A label. */
   readonly wanted: string;
-  /** What decides who was first: creation time, then `namespace/name:port`. */
+  /** What decides who has a name: its own namespace and name before any annotation, creation time, `namespace/name:port`. */
   readonly order: string;
   readonly app: Omit<LocalApp, "name">;
 }
@@ -104,8 +104,8 @@ function claimOf(
     id,
     service: keyOf(service),
     wanted: fitLabel(exposure.ports.length === 1 ? exposure.name : `${exposure.name}-${label}`),
-    // RFC 3339 in UTC sorts as text.
-    order: `${service.metadata.creationTimestamp ?? "9999"} ${id}`,
+    // RFC 3339 in UTC sorts as text. A tenant who calls an older Service of his like another's must not get its peers.
+    order: `${exposure.named ? "named" : "by right"} ${service.metadata.creationTimestamp ?? "9999"} ${id}`,
     app: {
       protocol,
       upstreams: upstreams.value,
