@@ -585,6 +585,56 @@ test("many random changes end in the same place as the last state alone, and lea
   );
 });
 
+test("a peer that announces thousands delays another's change by one turn, and all of them come to be", async () => {
+  const one = await rig({ importPorts: "25001-30000" });
+  one.reconciler.world.replace(peer("client2"), [announced("only")]);
+  await one.start();
+  const many = (prefix: string) =>
+    Array.from({ length: 2000 }, (_, i) => announced(`${prefix}${i}`, 20000 + i));
+  const live = (): number => [...one.world.routes.values()].filter((each) => each.peer === "client1").length;
+  one.reconciler.world.replace(peer("client1"), many("a"));
+  await one.cycle();
+  const first = live();
+  expect(first).toBeLessThan(2000);
+  one.reconciler.world.change(peer("client2"), [announced("another", 20001)], []);
+  await one.cycle();
+  expect([...one.world.routes.values()].some((each) => each.app === app("another"))).toBe(true);
+  expect(live()).toBe(2 * first);
+  // What is withdrawn before its turn has come never is.
+  one.reconciler.world.replace(peer("client1"), many("a").slice(0, 10));
+  for (let turn = 0; live() > 10; turn++) {
+    expect(turn).toBeLessThan(10);
+    await one.cycle();
+  }
+  one.reconciler.wake();
+  await one.cycle();
+  const seen = new Set(rows.flatMap((row) => (row.kind === "lease" ? [row.key] : [])));
+  expect([...seen].filter((key) => key.startsWith("import/client1/")).length).toBe(2 * first);
+});
+
+test("thousands that find no port are asked for once, and then rest", async () => {
+  const one = await rig({ importPorts: "25001-25010" });
+  await one.start();
+  one.reconciler.world.replace(
+    peer("client1"),
+    Array.from({ length: 2000 }, (_, i) => announced(`a${i}`, 20000 + i)),
+  );
+  let turns = 0;
+  const count = async (): Promise<void> => {
+    for (;;) {
+      await one.cycle();
+      turns++;
+    }
+  };
+  void count();
+  const tick = (): Promise<void> => new Promise((done) => setImmediate(done));
+  while (one.reconciler.refused().length < 1990) await tick();
+  const settled = turns;
+  for (let ticks = 0; ticks < 100; ticks++) await tick();
+  expect(turns).toBeLessThanOrEqual(settled + 1);
+  expect(turns).toBeLessThan(10);
+});
+
 test("an import gets its Service last and loses it first; one that moves to another port keeps it", async () => {
   const one = await rig();
   await one.start();

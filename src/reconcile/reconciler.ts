@@ -1,5 +1,5 @@
 import { inRange, type Cidr, type Ipv4 } from "../model/addresses.ts";
-import { remoteKey, type AnnouncedApp, type ResolvedApp } from "../model/apps.ts";
+import { remoteKey, type AnnouncedApp, type RemoteKey, type ResolvedApp } from "../model/apps.ts";
 import { listenerKey, type Listener, type ListenerDelta, type ListenerKey } from "../model/listeners.ts";
 import type { AppName, PeerName } from "../model/names.ts";
 import type { Refusal, Result } from "../model/result.ts";
@@ -72,6 +72,9 @@ export class Reconciler {
   readonly #planned = new Map<Subject, Planned>();
   readonly #refused = new Map<Subject, Refusal>();
   readonly #toRelease = new Set<string>();
+  /** Changed imports that wait for a turn, and those that found no port: they wait until no others do. */
+  readonly #later = new Set<RemoteKey>();
+  readonly #denied = new Set<RemoteKey>();
 
   /** By listener key: what should be, what is, and where the two may differ. */
   readonly #desired = new Map<ListenerKey, Listener>();
@@ -142,14 +145,37 @@ export class Reconciler {
     const begun = performance.now();
     this.world.takeLocal(this.#parts.source.take());
     const exports = drain(this.world.dirtyExports);
-    const remotes = drain(this.world.dirtyRemotes);
+    const remotes = this.#takeRemotes();
     const leases = [
       ...exports.flatMap((name) => this.#wantExport(name)),
       ...remotes.flatMap((key) => this.#wantImport(key)),
     ];
-    await this.#lease(leases);
-    await this.#apply();
+    const leased = await this.#lease(leases);
+    const applied = await this.#apply();
+    // What failed has its own time to be tried again.
+    if (this.#later.size > 0 && leased && applied) this.wake();
     this.#parts.onCycle?.(performance.now() - begun);
+  }
+
+  /**
+   * The imports of this turn: of each peer some, so that one that announces thousands does not keep the others waiting
+   * for longer than a turn with that many takes. What changes again before its turn comes is done once. The first turn
+   * takes all, since what nobody wants then is released.
+   */
+  #takeRemotes(): RemoteKey[] {
+    const due = new Set([...this.#later, ...drain(this.world.dirtyRemotes)]);
+    if (this.#later.size === 0) for (const key of drain(this.#denied)) due.add(key);
+    this.#later.clear();
+    const taken: RemoteKey[] = [];
+    const counts = new Map<string, number>();
+    for (const key of due) {
+      const peer = key.slice(0, key.indexOf("/"));
+      const count = counts.get(peer) ?? 0;
+      counts.set(peer, count + 1);
+      if (count < remotesPerTurn || !this.#adopted) taken.push(key);
+      else this.#later.add(key);
+    }
+    return taken;
   }
 
   /** What an export needs, or nothing where it is gone, not visible to anybody, or there is no tunnel yet. */
@@ -174,6 +200,7 @@ export class Reconciler {
         lease,
         plan: (port) => planExport(app, port, peers),
         again: () => this.world.dirtyExports.add(name),
+        denied: () => this.world.dirtyExports.add(name),
       },
     ];
   }
@@ -199,6 +226,7 @@ export class Reconciler {
         lease,
         plan: (port) => planImport(remote, port),
         again: () => this.world.dirtyRemotes.add(key),
+        denied: () => this.#denied.add(key),
       },
     ];
   }
@@ -219,10 +247,10 @@ export class Reconciler {
   }
 
   /** Ports for what is wanted, in one durable step. Where it fails, withdrawals go on and the rest is tried again. */
-  async #lease(wanted: readonly Wanted[]): Promise<void> {
+  async #lease(wanted: readonly Wanted[]): Promise<boolean> {
     const { store, leases, alarms } = this.#parts;
     const adopting = !this.#adopted && this.#tunnel !== undefined;
-    if (wanted.length === 0 && this.#toRelease.size === 0 && !adopting) return;
+    if (wanted.length === 0 && this.#toRelease.size === 0 && !adopting) return true;
     const foreign = this.#parts.proxy.foreignPorts();
     let ports: Result<Listener["port"]>[];
     try {
@@ -235,12 +263,13 @@ export class Reconciler {
       leases.rebuild();
       for (const want of wanted) want.again();
       this.#wakeup.wakeIn(alarms.raise("store", error));
-      return;
+      return false;
     }
     alarms.clear("store");
     this.#adopted ||= adopting;
     this.#toRelease.clear();
     wanted.forEach((want, i) => this.#grant(want, ports[i]!));
+    return true;
   }
 
   /** Releases what was withdrawn, and at the first time what an earlier life left and nobody wants any more. */
@@ -251,7 +280,7 @@ export class Reconciler {
       if (!kept.has(key)) this.#parts.leases.release(state, key);
   }
 
-  #grant({ subject, lease, plan, again }: Wanted, port: Result<Listener["port"]>): void {
+  #grant({ subject, lease, plan, denied }: Wanted, port: Result<Listener["port"]>): void {
     const before = this.#planned.get(subject);
     const listener = port.ok ? plan(port.value) : undefined;
     if (
@@ -268,7 +297,7 @@ export class Reconciler {
       const { subject: range, rule } = port.refusal;
       const why = `app "${lease.app}" finds no port: ${range} ${rule}`;
       this.#refused.set(subject, { ...port.refusal, subject: name, rule: why });
-      again();
+      denied();
       this.#wakeup.wakeIn(refusedAgainAfter);
     }
     if (listener === undefined) return;
@@ -277,9 +306,13 @@ export class Reconciler {
     this.#desire(listenerKey(listener), listener);
   }
 
-  async #apply(): Promise<void> {
+  /** False where a target failed. */
+  async #apply(): Promise<boolean> {
     const delta = this.#delta();
-    if (!this.#resetNeeded && delta.upserts.length + delta.removes.length === 0) return this.#announce();
+    if (!this.#resetNeeded && delta.upserts.length + delta.removes.length === 0) {
+      this.#announce();
+      return true;
+    }
     this.#parts.services?.want({ upserts: [], removes: this.#gone(delta.removes) });
     this.#silence(delta.removes);
     try {
@@ -288,7 +321,7 @@ export class Reconciler {
       // How much of it was done is unknown, and what is wanted may be another thing by the next turn.
       this.#resetNeeded = true;
       this.#wakeup.wakeIn(this.#parts.alarms.raise("data plane", error));
-      return;
+      return false;
     }
     this.#parts.alarms.clear("data plane");
     this.#standing = true;
@@ -298,6 +331,7 @@ export class Reconciler {
     this.#announce();
     const live = imports(delta.upserts).filter((listener) => this.#isDesired(listener));
     this.#parts.services?.want({ upserts: live, removes: [] });
+    return true;
   }
 
   /** An import that only moves to another port keeps its Service, which follows when that port is live. */
@@ -431,9 +465,14 @@ interface Wanted {
   readonly subject: Subject;
   readonly lease: Omit<Lease, "port" | "releasedAt">;
   readonly plan: (port: Listener["port"]) => Listener | undefined;
-  /** Marks the subject dirty again. */
+  /** Marks the subject dirty again: nothing was decided. */
   readonly again: () => void;
+  /** There is no port for it now. */
+  readonly denied: () => void;
 }
+
+/** Changed imports of one peer in one turn. A turn with 500 takes about 0.2 s; what fills the first block of ports is one. */
+const remotesPerTurn = 500;
 
 /** Milliseconds until a subject that found no port tries again: others' quarantines end without a sign. */
 const refusedAgainAfter = 30_000;
