@@ -43,6 +43,8 @@ async function install(
     program: unit.program,
     confirm: () => false,
     systemctl: (...words) => Promise.resolve(void did.push(words.join(" "))),
+    answers: () => Promise.resolve(true),
+    failed: () => Promise.resolve(false),
     ...more,
   });
   return { code, out: out.join("\n"), err: err.join("\n"), did };
@@ -174,6 +176,32 @@ test("what systemctl says is passed on", async () => {
   expect(await failing.catch((error: unknown) => error)).toMatchObject({
     code: exitCodes.failed,
     message: "Cannot install wormhole-server.service: systemctl daemon-reload: not booted with systemd",
+  });
+});
+
+test("it returns when the role answers, so that the next command finds it", async () => {
+  using directory = scratch();
+  const asked: string[] = [];
+  const { code, out } = await install(["server", "--yes", "--instance", "edge"], directory.path, {
+    answers: (socket) => Promise.resolve(asked.push(socket) === 3),
+  });
+  expect(asked).toEqual(Array(3).fill("/run/wormhole/edge/wormhole.sock"));
+  expect({ code, out }).toEqual({
+    code: exitCodes.ok,
+    out: "wormhole-edge.service runs; see systemctl status wormhole-edge.service and wormhole status",
+  });
+});
+
+test("a role that ends at once is not said to run", async () => {
+  using directory = scratch();
+  const ended = install(["server", "--yes"], directory.path, {
+    answers: () => Promise.resolve(false),
+    failed: (name) => Promise.resolve(name === "wormhole-server.service"),
+  });
+  expect(await ended.catch((error: unknown) => error)).toMatchObject({
+    code: exitCodes.failed,
+    message:
+      "wormhole-server.service is installed, but ended at its start; see journalctl --unit wormhole-server.service",
   });
 });
 

@@ -1,11 +1,12 @@
 import { existsSync } from "node:fs";
 import { mkdir, readFile, writeFile } from "node:fs/promises";
-import { dirname, resolve } from "node:path";
+import { dirname, join, resolve } from "node:path";
 import { loadConfig } from "../config/load.ts";
 import { parseInstance } from "../config/parsers.ts";
 import type { Role } from "../config/setting.ts";
 import { describe } from "../model/result.ts";
-import { must } from "../system/exec.ts";
+import { must, run } from "../system/exec.ts";
+import { adminAt } from "./admin.ts";
 import { describeOptions, parseArguments, type Options } from "./arguments.ts";
 import { exitCodes, Stop, usageError, type Command, type Io } from "./command.ts";
 import { renderUnit } from "./unit.ts";
@@ -24,7 +25,15 @@ export interface Installer {
   readonly program: readonly string[];
   confirm(question: string): boolean;
   systemctl(...argv: readonly string[]): Promise<unknown>;
+  /** Whether a role answers at its socket. */
+  answers(socket: string): Promise<boolean>;
+  /** Whether systemd has given the unit up. */
+  failed(name: string): Promise<boolean>;
 }
+
+/** Milliseconds between two looks, and until a role must answer: it takes one second, and longer on a loaded machine. */
+const lookEvery = 100;
+const answerLimit = 20_000;
 
 const thisInstaller = (): Installer => ({
   unitDirectory: "/etc/systemd/system",
@@ -32,6 +41,14 @@ const thisInstaller = (): Installer => ({
   // Without a terminal nobody can say yes.
   confirm: (question) => process.stdin.isTTY && confirm(question),
   systemctl: (...argv) => must(["systemctl", ...argv]),
+  answers: (socket) =>
+    adminAt(socket)
+      .get("/v1/status")
+      .then(
+        () => true,
+        () => false,
+      ),
+  failed: async (name) => (await run(["systemctl", "is-failed", "--quiet", name])).code === 0,
 });
 
 export const installService: Command = {
@@ -51,7 +68,7 @@ export async function runInstall(
   const [role, ...others] = words;
   if ((role !== "server" && role !== "client") || others.length > 0)
     throw usageError(`usage: wormhole ${installService.usage[0]}`);
-  const { name, file, text, notes } = await plan(role, flags, installer);
+  const { name, file, text, socket, notes } = await plan(role, flags, installer);
   const before = await readFile(file, "utf8").catch(() => undefined);
   const steps = [
     before === text
@@ -80,14 +97,30 @@ export async function runInstall(
   } catch (error) {
     throw new Stop(exitCodes.failed, `Cannot install ${name}: ${(error as Error).message}`);
   }
+  await untilAnswer(name, socket, installer);
   io.print(`${name} runs; see systemctl status ${name} and wormhole status`);
   return exitCodes.ok;
+}
+
+/** systemd calls a service started as soon as its program is; the next command wants one that answers. */
+async function untilAnswer(name: string, socket: string, installer: Installer): Promise<void> {
+  const end = performance.now() + answerLimit;
+  while (!(await installer.answers(socket))) {
+    const failed = await installer.failed(name);
+    if (!failed && performance.now() < end) await Bun.sleep(lookEvery);
+    else {
+      const what = failed ? "ended at its start" : `does not answer after ${answerLimit / 1000} s`;
+      throw new Stop(exitCodes.failed, `${name} is installed, but ${what}; see journalctl --unit ${name}`);
+    }
+  }
 }
 
 interface Plan {
   readonly name: string;
   readonly file: string;
   readonly text: string;
+  /** Where the role will answer. */
+  readonly socket: string;
   /** What should be known before it is done. */
   readonly notes: readonly string[];
 }
@@ -116,5 +149,12 @@ async function plan(role: Role, flags: ReadonlyMap<string, string>, installer: I
     program: installer.program,
     config: flags.has("config") ? wanted : config,
   });
-  return { name, file: `${installer.unitDirectory}/${name}`, text, notes };
+  const runDir = loaded.ok ? loaded.config.runDir : `/run/wormhole/${instance.value}`;
+  return {
+    name,
+    file: `${installer.unitDirectory}/${name}`,
+    text,
+    socket: join(runDir, "wormhole.sock"),
+    notes,
+  };
 }
