@@ -25,7 +25,8 @@ export const appsTable = (io: Io, reports: readonly AppReport[]): string =>
       { title: "DIRECTION" },
       { title: "PEER", shrinks: true },
       { title: "PROTOCOL" },
-      { title: "LISTENS ON", shrinks: true },
+      // Where to connect: of no use with its port cut off.
+      { title: "LISTENS ON" },
       { title: "GOES TO", shrinks: true },
       { title: "VISIBLE TO", shrinks: true },
     ],

@@ -50,9 +50,9 @@ test("status fits into a terminal of 80 columns, as far as its columns can be cu
     "PEER     STATE        ADDRESS     ENDPOINT  HANDSHAKE  ROUND TRIP  RECEIVED   SENT  APPS
     client1  connected    10.188.0.2  198.51.…  1m 5s ago      1.2 ms    1.2 MB  999 B     1
     client2  unreachable  -           -             never           -       0 B    0 B     0
-    APP  DIRECTION  PEER     PROTOCOL  LISTENS ON       GOES TO           VISIBLE TO
-    web  import     client1  tcp       127.0.0.1:25001  10.188.0.2:20000  -
-    dns  export     -        udp       10.188.0.1:200…  192.0.2.53:53     client1"
+    APP  DIRECTION  PEER     PROTOCOL  LISTENS ON        GOES TO          VISIBLE TO
+    web  import     client1  tcp       127.0.0.1:25001   10.188.0.2:200…  -
+    dns  export     -        udp       10.188.0.1:20001  192.0.2.53:53    client1"
   `);
 });
 
