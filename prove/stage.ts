@@ -22,18 +22,27 @@ export interface StageOptions {
   readonly period?: number;
 }
 
+/** A flow to the app "web" of a peer. */
+interface Way {
+  readonly at: Wormhole;
+  readonly peer: string;
+  readonly flow: Flow;
+}
+
 /** A server and two clients, with traffic through every tunnel in both directions. */
 export class Stage {
   readonly sites: Sites;
   readonly #flows: readonly Flow[];
+  readonly #ways: readonly Way[];
   readonly #held: readonly Holdings[];
   /** Milliseconds in which each flow sends something. */
   readonly #window: number;
 
-  private constructor(sites: Sites, flows: readonly Flow[], held: readonly Holdings[], period = 50) {
+  private constructor(sites: Sites, ways: readonly Way[], held: readonly Holdings[], period = 50) {
     this.sites = sites;
     this.#window = Math.max(300, 2 * period);
-    this.#flows = flows;
+    this.#ways = ways;
+    this.#flows = ways.map(({ flow }) => flow);
     this.#held = held;
   }
 
@@ -50,16 +59,24 @@ export class Stage {
       ]);
       started.push(client1, client2);
       await Promise.all([server.connected("client1"), server.connected("client2")]);
-      const flows = await Promise.all([
-        flowTo(server, "client1", "shop", "web", "Hello from", options.period),
-        flowTo(server, "client2", "office", "web", "Hello from", options.period),
-        flowTo(client1, "server", "intranet", "web", "Hello from", options.period),
-        flowTo(client2, "server", "intranet", "web", "Hello from", options.period),
-      ]);
+      const ways = await Promise.all(
+        (
+          [
+            [server, "client1", "shop"],
+            [server, "client2", "office"],
+            [client1, "server", "intranet"],
+            [client2, "server", "intranet"],
+          ] as const
+        ).map(async ([at, peer, site]) => ({
+          at,
+          peer,
+          flow: await flowTo(at, peer, site, "web", "Hello from", options.period),
+        })),
+      );
       const held = await Promise.all(
         [heldTo(server, "client1"), heldTo(client1, "server")].map((make) => make(options.held ?? 20)),
       );
-      const stage = new Stage({ lab, server, client1, client2 }, flows, held, options.period);
+      const stage = new Stage({ lab, server, client1, client2 }, ways, held, options.period);
       await stage.settled();
       return stage;
     } catch (error) {
@@ -81,6 +98,13 @@ export class Stage {
         return results.every(({ sent, lost, misrouted }) => sent > 0 && lost + misrouted === 0);
       },
       120_000,
+    );
+  }
+
+  /** Follows apps whose listeners are elsewhere, once they are there. */
+  async aim(): Promise<void> {
+    await Promise.all(
+      this.#ways.map(async ({ at, peer, flow }) => flow.aim((await at.imported("web", peer)).listener)),
     );
   }
 

@@ -2,7 +2,8 @@
  * Traffic through the tunnel that counts what happens to it, as a program inside a host: bun traffic.ts VERB ARGUMENTS
  *   flow ADDRESS:PORT PERIOD TEXT   a new HTTP request every PERIOD ms, whose answer must contain TEXT
  *   hold ADDRESS:PORT COUNT PERIOD  COUNT connections to an echo service, each with a round trip every PERIOD ms
- * Each line on stdin is answered with one line of JSON: all that was counted so far.
+ * Each line on stdin is answered with one line of JSON: all that was counted so far. `to ADDRESS:PORT` gives a flow
+ * another target first.
  */
 import type { Host } from "../tests/support/host.ts";
 import { Asked } from "./asked.ts";
@@ -29,6 +30,9 @@ export interface Holding {
 /** Milliseconds until a connection that says nothing counts as lost: TCP, after a minute without answers, tries again every 50 s. */
 const patience = 120_000;
 
+/** What a line begins with that gives a flow another target. */
+const aimAt = "to ";
+
 const nowUnix = (): number => performance.timeOrigin + performance.now();
 
 /** What became of requests. Times in milliseconds. */
@@ -50,16 +54,28 @@ export interface FlowResult {
 /** Requests at a steady rate, each over a connection of its own. */
 export class Flow {
   readonly #asked: Asked<readonly Request[]>;
+  /** Unix milliseconds. */
+  #aimed = 0;
 
   /** `target` is `address:port`; the answer has to contain `text`. */
   constructor(host: Host, target: string, text: string, period = 50) {
     this.#asked = new Asked(host, [self, "flow", target, `${period}`, text]);
   }
 
+  /** Another `address:port` from now on; somebody else's answers until then are lost requests, and no more. */
+  async aim(target: string): Promise<void> {
+    await this.#asked.ask(`${aimAt}${target}`);
+    this.#aimed = nowUnix();
+  }
+
   /** What was sent from `since` (Unix ms) to now. Waits for those under way. */
   async result(since = 0): Promise<FlowResult> {
     const all = await this.#asked.ask();
-    const requests = all.filter(([at]) => at >= since);
+    const requests = all
+      .filter(([at]) => at >= since)
+      .map(([at, duration, outcome]): Request =>
+        outcome === "wrong" && at < this.#aimed ? [at, duration, "lost"] : [at, duration, outcome],
+      );
     const bad = requests.filter(([, , outcome]) => outcome !== "ok");
     const lastBad = Math.max(0, ...bad.map(([at]) => at));
     const next = requests.find(([at, , outcome]) => at > lastBad && outcome === "ok");
@@ -133,7 +149,7 @@ async function request(at: { hostname: string; port: number }, text: string): Pr
 }
 
 async function flow(target: string, period: number, text: string): Promise<void> {
-  const at = split(target);
+  let at = split(target);
   const requests: Request[] = [];
   const open = new Set<Promise<void>>();
   const send = async (): Promise<void> => {
@@ -147,6 +163,7 @@ async function flow(target: string, period: number, text: string): Promise<void>
   }, period);
   for await (const line of console) {
     if (line === "") break;
+    if (line.startsWith(aimAt)) at = split(line.slice(aimAt.length));
     await Promise.all(open);
     console.log(JSON.stringify(requests.toSorted((a, b) => a[0] - b[0])));
   }

@@ -2,11 +2,14 @@ import { Stage, now, strike } from "../stage.ts";
 import type { Context } from "../suite.ts";
 import { Forwarder, type Weather } from "./forwarder.ts";
 
-/** The server is cut off, then healed. Held connections survive as long as TCP's own patience and ours do. */
+/** Seconds after which TCP gives up what is not acknowledged (net.ipv4.tcp_retries2 = 15). */
+const tcpPatience = 924;
+
+/** The server is cut off, then healed. Held connections survive as long as TCP's own patience does. */
 export async function partitions(
   { notes, long, say }: Context,
   stage: Stage,
-  seconds = long ? [1, 10, 60, 300] : [1, 10, 60],
+  seconds = long ? [1, 10, 60, 300, 3600] : [1, 10, 60],
 ): Promise<void> {
   const { lab, server, client1 } = stage.sites;
   for (const duration of seconds) {
@@ -15,7 +18,7 @@ export async function partitions(
     await strike(stage, notes, {
       what: `partition of ${duration} s`,
       backWithin: 5000,
-      keepsConnections: true,
+      keepsConnections: duration < tcpPatience,
       event: async () => {
         await lab.cut("server");
         await Bun.sleep(duration * 1000);

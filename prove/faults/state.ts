@@ -37,7 +37,12 @@ export async function replaced({ notes }: Context, stage: Stage): Promise<void> 
     what: "server lost its state",
     backWithin: 5000,
     keepsConnections: false,
-    event: () => replaceHost(stage, false),
+    event: async () => {
+      const begun = await replaceHost(stage, false);
+      // It has forgotten whose port was whose: who came first has the first one.
+      await stage.aim();
+      return begun;
+    },
   });
   const { server } = stage.sites;
   await Promise.all([server.connected("client1"), server.connected("client2")]);
