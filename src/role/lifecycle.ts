@@ -5,21 +5,36 @@ export const aborted = (signal: AbortSignal): Promise<void> =>
     signal.addEventListener("abort", () => resolve(), { once: true });
   });
 
-/** Runs `job` every `interval` milliseconds, never two at once, until disposed. Disposing waits for a run under way. */
+/**
+ * Runs `job` every `interval` milliseconds, never two at once, until disposed; `soon` adds a run after that many
+ * milliseconds, one for all who ask until then. Disposing waits for a run under way.
+ */
 export function every(
   interval: number,
   job: () => Promise<void>,
   onError: (error: unknown) => void,
-): AsyncDisposable {
+): AsyncDisposable & { soon(ms: number): void } {
   let running: Promise<void> | undefined;
-  const timer = setInterval(() => {
+  let extra: ReturnType<typeof setTimeout> | undefined;
+  let over = false;
+  const run = (): void => {
     running ??= job()
       .catch(onError)
       .finally(() => (running = undefined));
-  }, interval);
+  };
+  const timer = setInterval(run, interval);
   return {
+    soon(ms) {
+      if (over) return;
+      extra ??= setTimeout(() => {
+        extra = undefined;
+        run();
+      }, ms);
+    },
     async [Symbol.asyncDispose]() {
+      over = true;
       clearInterval(timer);
+      clearTimeout(extra);
       await running;
     },
   };

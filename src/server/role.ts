@@ -16,6 +16,8 @@ import { startSyncServer } from "./sync.ts";
 
 /** Milliseconds between two looks at where the peers are heard. */
 const endpointInterval = 15_000;
+/** Milliseconds from a session's beginning or end to such a look: many clients come at once. */
+const endpointDelay = 500;
 
 /**
  * The hub, until `signal` aborts. Throws where it cannot start, with what to do about it; what fails later raises an
@@ -41,7 +43,7 @@ async function runHub(
   const hub = await openHub(config, logger, end.signal, stack);
   const { node } = hub;
   if (onReady !== undefined) stack.defer(() => node.tunnel.remove());
-  await servePairing(hub, config, logger, stack);
+  await servePairing(hub, config, stack);
   const loop = await startLoop(node, signal, end, stack);
   if (loop === undefined) return;
   startSync(hub, config, logger, stack);
@@ -82,12 +84,7 @@ async function openHub(
 }
 
 /** The tunnel, the operator's socket and the APIs, and the port that clients pair at. */
-async function servePairing(
-  hub: Hub,
-  config: ServerConfig,
-  logger: Logger,
-  stack: AsyncDisposableStack,
-): Promise<void> {
+async function servePairing(hub: Hub, config: ServerConfig, stack: AsyncDisposableStack): Promise<void> {
   const { node } = hub;
   const psk = await hub.credentials.ensurePsk();
   if (!psk.ok) throw new Error(describe(psk.refusal));
@@ -95,10 +92,6 @@ async function servePairing(
   stack.use(await serveApis(node, hub));
   const pairing = pairingApi({ pairing: hub.pairing, trustedProxies: config.trustedProxies });
   stack.use(serveOn(pairing, config.pairingAddress, "pairingAddress"));
-  const note = async (): Promise<void> => noteEndpoints(node.store, await node.tunnel.status());
-  stack.use(
-    every(endpointInterval, note, (error) => logger.debug("Cannot note the peers' endpoints", { error })),
-  );
 }
 
 /**
@@ -128,7 +121,13 @@ async function startLoop(
 
 /** Peers hear of our apps only when all of them are live: a list that is too short would withdraw the rest. */
 function startSync(hub: Hub, config: ServerConfig, logger: Logger, stack: AsyncDisposableStack): void {
-  const { reconciler } = hub.node;
+  const { reconciler, store, tunnel } = hub.node;
+  const notes = every(
+    endpointInterval,
+    async () => noteEndpoints(store, await tunnel.status()),
+    (error) => logger.debug("Cannot note the peers' endpoints", { error }),
+  );
+  stack.use(notes);
   const sync = startSyncServer({
     address: config.tunnel.address,
     port: config.syncPort,
@@ -138,6 +137,7 @@ function startSync(hub: Hub, config: ServerConfig, logger: Logger, stack: AsyncD
     exportedPorts: config.exportPorts,
     syncInterval: config.syncInterval,
     peerAt: (address) => hub.roster.at(address),
+    onChange: () => notes.soon(endpointDelay),
     log: logger,
   });
   hub.sync = sync;
