@@ -19,6 +19,8 @@ export interface LinkTiming {
   readonly attempt: number;
   /** The first and the longest pause between two attempts; each is drawn from its upper half. */
   readonly pause: readonly [number, number];
+  /** The same after a session that one side ended for what the other said: it would say it again. */
+  readonly refused: readonly [number, number];
 }
 
 /** architecture.md, "Staying connected". An attempt ends before TCP's second retransmission (1 s, then 2 s later). */
@@ -28,7 +30,12 @@ export const linkTiming: LinkTiming = {
   lost: 10_000,
   attempt: 2000,
   pause: [100, 2000],
+  refused: [2000, 60_000],
 };
+
+/** Milliseconds of the pause after this many failures in a row, before chance has its part. */
+export const pauseAfter = (failures: number, [first, longest]: readonly [number, number]): number =>
+  Math.min(longest, first * 2 ** Math.min(failures - 1, 20));
 
 export type LinkState = "connected" | "unreachable";
 export type LostReason = "silent" | "unknown to the server";
@@ -50,6 +57,8 @@ export interface LinkOptions {
   /** 10 s without life, or a server that knows us no more: pair again. Not called again before it has settled. */
   readonly onLost: (reason: LostReason) => Promise<void> | void;
   readonly onState?: (state: LinkState) => void;
+  /** Why sessions end as soon as they begin; undefined: one has lasted. */
+  readonly onRefusal?: (reason: string | undefined) => void;
   readonly log: Logger;
   /** Ends everything, an attempt in flight included. */
   readonly signal: AbortSignal;
@@ -85,6 +94,9 @@ export function openLink(options: LinkOptions): Link {
   let attempt: Attempt | undefined;
   let redial: ReturnType<typeof setTimeout> | undefined;
   let failures = 0;
+  /** Sessions in a row that were ended for what was said; undefined until one has lasted or was refused. */
+  let refusals: number | undefined;
+  let resting = false;
   let lastLife = clock.now();
   let lastTick = lastLife;
   let lastSilence = Number.NEGATIVE_INFINITY;
@@ -106,6 +118,7 @@ export function openLink(options: LinkOptions): Link {
   const dial = (): void => {
     clearTimeout(redial);
     redial = undefined;
+    resting = false;
     if (signal.aborted || attempt !== undefined) return;
     const current: Attempt = { socket: new WebSocket(url), began: clock.now() };
     attempt = current;
@@ -157,9 +170,21 @@ export function openLink(options: LinkOptions): Link {
     if (attempt !== current) return;
     const lived = state === "connected";
     drop(current, code, reason);
-    if (lived) log.warn("Sync session ended", { peer: options.peer.name, code, reason });
+    const refused = code === closeCodes.protocol;
+    if (refused) refusals = (refusals ?? 0) + 1;
+    if (lived)
+      log[(refusals ?? 0) > 1 ? "debug" : "warn"]("Sync session ended", {
+        peer: options.peer.name,
+        code,
+        reason,
+      });
     else log.debug("Cannot reach the server's sync port", { url, code, reason });
     if (code === closeCodes.unknownPeer) return lose("unknown to the server");
+    if (refused) {
+      resting = true;
+      options.onRefusal?.(reason);
+      return dialIn(pauseAfter(refusals ?? 1, timing.refused));
+    }
     // A session that lasted is no failure: the first attempt after it comes quickly.
     const lasted = lived && clock.now() - current.began > timing.lost;
     failures = lasted ? 0 : code === closeCodes.tooMuch ? Number.MAX_SAFE_INTEGER : failures + 1;
@@ -174,10 +199,19 @@ export function openLink(options: LinkOptions): Link {
   };
 
   const dialLater = (): void => {
+    dialIn(pauseAfter(failures + 1, timing.pause));
+  };
+
+  const dialIn = (pause: number): void => {
     clearTimeout(redial);
-    const [first, longest] = timing.pause;
-    const pause = Math.min(longest, first * 2 ** Math.min(failures, 10));
     if (!signal.aborted) redial = setTimeout(dial, pause * (0.5 + Math.random() / 2));
+  };
+
+  /** A session has lasted. */
+  const accept = (): void => {
+    if (refusals === 0) return;
+    refusals = 0;
+    options.onRefusal?.(undefined);
   };
 
   /** A new way through the tunnel: what was sent the old way is lost, so do not wait for its retransmission. */
@@ -214,6 +248,8 @@ export function openLink(options: LinkOptions): Link {
   };
 
   const watch = (now: number): void => {
+    // Between two sessions that are refused, it is this side that is silent.
+    if (resting) lastLife = now;
     const silent = now - lastLife;
     if (silent >= timing.lost && now - lastLost >= timing.lost) return lose("silent");
     if (silent < timing.silence || now - lastSilence < timing.silence || busy.size > 0) return;
@@ -227,8 +263,10 @@ export function openLink(options: LinkOptions): Link {
     if (now - lastTick > 3 * tickMs) lastLife = now;
     lastTick = now;
     const current = attempt;
-    if (current?.session !== undefined) guarded(current, () => current.session?.tick());
-    else if (current !== undefined && now - current.began >= timing.attempt)
+    if (current?.session !== undefined) {
+      guarded(current, () => current.session?.tick());
+      if (now - current.began >= timing.lost) accept();
+    } else if (current !== undefined && now - current.began >= timing.attempt)
       finish(current, closeCodes.silent, "no answer");
     watch(now);
   };

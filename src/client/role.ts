@@ -210,6 +210,11 @@ async function keepLinked(
       onState: (state) => {
         if (state === "unreachable") void tunnelLife.sample();
       },
+      onRefusal: (reason) => {
+        const { alarms } = spoke.node;
+        if (reason === undefined) alarms.clear("sync");
+        else alarms.raise("sync", `a session with the server was ended: ${reason}`);
+      },
       onSilence: async () => {
         const peer = spoke.tunnelPeer();
         // Where the tunnel itself brings something, it is the server's daemon that is away: leave the tunnel alone.

@@ -122,6 +122,20 @@ describe("a peer that breaks a rule", () => {
     await undisturbed();
   });
 
+  test("with other exportPorts than the server's: it says which, and stays known", async () => {
+    await using host = await lab.add("ranges");
+    const apps = [{ name: "far", address: "server:80" }];
+    const client = await Wormhole.start(
+      host,
+      "client",
+      { name: "ranges", psk, server: serverUrl, exportPorts: "40000-40100" },
+      apps,
+    );
+    await client.until("the refusal", (status) => /20000 to 24999.*exportPorts/.test(refusals(status)));
+    expect((await server.status()).apps.map(({ name }) => name)).not.toContain("far");
+    await undisturbed();
+  });
+
   test.each([["new\nline"], ['qu"ote'], ["semi;colon"], ["../up"], ["a".repeat(64)], ["Upper"], ["ünicode"]])(
     "named %j: it does not even start",
     async (name) => {

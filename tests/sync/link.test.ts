@@ -1,6 +1,13 @@
 import { afterEach, expect, test } from "bun:test";
 import net from "node:net";
-import { openLink, type Link, type LinkOptions, type LinkState } from "../../src/client/link.ts";
+import {
+  linkTiming,
+  openLink,
+  pauseAfter,
+  type Link,
+  type LinkOptions,
+  type LinkState,
+} from "../../src/client/link.ts";
 import { parseIp, parseIpv4, parsePort, parsePortRange, type Ipv4 } from "../../src/model/addresses.ts";
 import type { AnnouncedApp } from "../../src/model/apps.ts";
 import { parseAppName, parsePeerName, type AppName, type PeerName } from "../../src/model/names.ts";
@@ -16,7 +23,14 @@ const serverName = unwrap(parsePeerName("server"));
 const exportedPorts = unwrap(parsePortRange("20000-29999"));
 const loopback = unwrap(parseIpv4("127.0.0.1"));
 /** Silence shows soon, but a machine that stalls for a second is not taken for a dead one by most tests. */
-const patient = { ping: 200, silence: 20_000, lost: 50_000, attempt: 20_000, pause: [20, 100] } as const;
+const patient = {
+  ping: 200,
+  silence: 20_000,
+  lost: 50_000,
+  attempt: 20_000,
+  pause: [20, 100],
+  refused: [20, 100],
+} as const;
 
 const cleanups: (() => unknown)[] = [];
 afterEach(async () => {
@@ -256,7 +270,7 @@ test(
     relay.freeze();
     const calls: string[] = [];
     const spoke = startSpoke("client1", relay.port, {
-      timing: { ping: 50, silence: 300, lost: 1000, attempt: 200, pause: [20, 100] },
+      timing: { ping: 50, silence: 300, lost: 1000, attempt: 200, pause: [20, 100], refused: [20, 100] },
       onSilence() {
         calls.push("silence");
         throw new Error("no such host");
@@ -376,3 +390,35 @@ test(
   },
   limit,
 );
+
+test(
+  "a client whose apps the server refuses says why, comes back later and later, and is taken when that is mended",
+  async () => {
+    const hub = startHub({ "127.0.0.31": "client1" });
+    const own = unwrap(parseIpv4("127.0.0.31"));
+    const exposed = exposing(app("bad", own, 40_000));
+    const reasons: (string | undefined)[] = [];
+    let silences = 0;
+    const spoke = startSpoke("client1", (await relayTo(hub, "127.0.0.31")).port, {
+      catalog: exposed.catalog,
+      onRefusal: (reason) => void reasons.push(reason),
+      onSilence: () => void (silences += 1),
+      timing: { ...patient, silence: 1500, lost: 3000, refused: [4000, 4000] },
+    });
+    await until(() => reasons.length === 2);
+    for (const reason of reasons) expect(reason).toContain("set exportPorts alike on both sides");
+    // A rest is longer than what counts as silence, and is none.
+    expect(silences).toBe(0);
+    exposed.remove("bad");
+    await until(() => reasons.at(-1) === undefined);
+    expect(hub.heard.names("client1")).toEqual([]);
+  },
+  limit,
+);
+
+test("pauses double up to the longest", () => {
+  const pauses = [1, 2, 3, 4, 5, 6, 7, Number.MAX_SAFE_INTEGER].map((failures) =>
+    pauseAfter(failures, linkTiming.refused),
+  );
+  expect(pauses).toEqual([2000, 4000, 8000, 16_000, 32_000, 60_000, 60_000, 60_000]);
+});
