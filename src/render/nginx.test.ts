@@ -108,6 +108,26 @@ test("Where the tunnel is known, exports are for its peers and imports for every
   expect(render("import").map((rule) => rule.trim())).toEqual(["deny 10.188.0.0/24;"]);
 });
 
+test("Of several peers one gets a quarter of what a worker has room for beside its listeners, datagrams too", () => {
+  const sections = (["tcp", "udp"] as const).flatMap((protocol) =>
+    (["export", "import"] as const).map((direction) => ({
+      direction,
+      protocol,
+      listens: [{ address: ip("10.188.0.7"), range: range(20000, 20499) }],
+    })),
+  );
+  const text = renderNginx({ ...settings, severalPeers: true }, sections);
+  expect(text.match(/server \{ # \w+ \w+|limit_conn.*/g)).toEqual([
+    "limit_conn_zone $binary_remote_addr zone=peers:4m;",
+    "server { # export tcp",
+    "limit_conn peers 4500;",
+    "server { # import tcp",
+    "server { # export udp",
+    "limit_conn peers 4500;",
+    "server { # import udp",
+  ]);
+});
+
 test("However many files a process may have, workers make room for 65,536 connections at most", () => {
   expect(renderNginx({ ...settings, files: 1_048_576 }, [])).toContain("worker_connections 65536;");
 });

@@ -46,6 +46,8 @@ export interface NginxSettings {
   readonly errorLog: ConfigPath;
   readonly scriptFile: ConfigPath;
   readonly routesDir: ConfigPath;
+  /** Whether exports have several users, of whom one must not take what the others need. */
+  readonly severalPeers?: boolean;
   /** The peers' network: who may use exports, and may not use imports. Absent: not known yet, or nobody asks. */
   readonly tunnel?: Cidr;
 }
@@ -83,9 +85,24 @@ const keepalive = "so_keepalive=120s:30s:4";
  */
 const bufferSize = "64k";
 
+/**
+ * Connections that one peer may have to exports, sessions of datagrams included: a quarter of what one worker has room
+ * for beside its listeners. Each takes two, and a worker may come to hold all of one peer's, so half of it stays for the
+ * others. A worker that is killed never gives its count back until nginx starts anew: that peer then has fewer.
+ */
+function peerLimit(settings: NginxSettings, sections: readonly Section[]): number {
+  const listeners = sections
+    .flatMap(({ listens }) => listens)
+    .reduce((sum, { range }) => sum + range.to - range.from + 1, 0);
+  return Math.max(1, Math.floor((connectionsOf(settings) - listeners) / 4));
+}
+
+const connectionsOf = ({ files }: NginxSettings): number => Math.min(files, maxConnections);
+
 /** The whole nginx.conf. `sections` may be empty: such an nginx starts and serves nothing. */
 export function renderNginx(settings: NginxSettings, sections: readonly Section[]): string {
   const { modules, user, workers, files } = settings;
+  const limit = settings.severalPeers === true ? peerLimit(settings, sections) : undefined;
   return `# Written by wormhole; changes are lost.
 ${modules.map((path) => `load_module ${path};\n`).join("")}${user === undefined ? "" : `user ${user};\n`}\
 worker_processes ${workers};
@@ -94,7 +111,7 @@ pid ${settings.pidFile};
 error_log ${settings.errorLog} notice;
 
 events {
-    worker_connections ${Math.min(files, maxConnections)};
+    worker_connections ${connectionsOf(settings)};
 }
 
 stream {
@@ -108,19 +125,28 @@ stream {
     proxy_buffer_size ${bufferSize};
     proxy_socket_keepalive on;
     tcp_nodelay on;
-${sections.map((section) => renderSection(section, settings.tunnel)).join("")}}
+${limit === undefined ? "" : `    limit_conn_zone $binary_remote_addr zone=peers:4m;\n`}\
+${sections.map((section) => renderSection(section, settings.tunnel, limit)).join("")}}
 `;
 }
 
-function renderSection({ direction, protocol, listens }: Section, tunnel: Cidr | undefined): string {
+function renderSection(
+  { direction, protocol, listens }: Section,
+  tunnel: Cidr | undefined,
+  peerConnections: number | undefined,
+): string {
   const options = protocol === "tcp" ? `${keepalive} backlog=4096` : "udp reuseport";
   const lines = listens.map(
     ({ address, range }) => `        listen ${formatListen(address, range)} ${options};\n`,
   );
   if (lines.length === 0) return "";
+  const limit =
+    direction === "export" && peerConnections !== undefined
+      ? `        limit_conn peers ${peerConnections};\n`
+      : "";
   return `
     server { # ${direction} ${protocol}
-${lines.join("")}${renderAccess(direction, tunnel)}        proxy_timeout ${protocol === "tcp" ? tcpTimeout : udpTimeout};
+${lines.join("")}${renderAccess(direction, tunnel)}${limit}        proxy_timeout ${protocol === "tcp" ? tcpTimeout : udpTimeout};
         proxy_pass $wormhole_upstream;
     }
 `;

@@ -77,6 +77,7 @@ export function createNode(parts: NodeParts, stop: AbortSignal): Node {
     ...serviceDir,
     exportPorts: config.exportPorts,
     importPorts: config.importPorts,
+    severalPeers: config.role === "server",
     logger,
     onDown: () => reconciler.reset(),
   });

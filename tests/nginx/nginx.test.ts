@@ -10,6 +10,7 @@ import {
   eventually,
   exportPorts,
   greeting,
+  greetingFrom,
   hasIpv6,
   importPorts,
   kinds,
@@ -62,6 +63,30 @@ describe("routes", () => {
         exports: await greeting(at.exportAddress, exported),
         imports: await greeting(at.importAddress, imported),
       }).toEqual(greetings);
+    },
+    limit,
+  );
+
+  test(
+    "let one peer have its part of the connections, and the others theirs",
+    async () => {
+      await using at = rig({ files: 2048, severalPeers: true });
+      using server = echo("hello.");
+      await at.target.reset(at.desired, live(at.route(exported, [server])));
+      const held: Client[] = [];
+      // More than a worker has room for, by far: both would be full.
+      for (;;) {
+        const client = await Client.open(at.exportAddress, exported);
+        const greeted = await client.until((text) => text === "hello.").catch(() => undefined);
+        if (greeted === undefined || held.length > 1000) break;
+        held.push(client);
+      }
+      expect(held.length).toBe((2048 - 2 * (512 + 64)) / 4);
+      for (let other = 0; other < 20; other++)
+        expect(await greetingFrom(ownAddress(), at.exportAddress, exported)).toBe("hello.");
+      for (const client of held.splice(0, 10)) client.end();
+      while ((await greeting(at.exportAddress, exported)) !== "hello.");
+      for (const client of held) client.end();
     },
     limit,
   );

@@ -1,4 +1,5 @@
 import { chmodSync, existsSync, mkdtempSync, readFileSync, rmSync } from "node:fs";
+import { connect } from "node:net";
 import { networkInterfaces, tmpdir } from "node:os";
 import { join } from "node:path";
 import type { Socket } from "bun";
@@ -225,6 +226,19 @@ export async function greeting(hostname: string, to: number): Promise<string | u
   } catch {
     return undefined;
   }
+}
+
+/** The same for a connection from an address of one's choice. */
+export function greetingFrom(source: string, hostname: string, to: number): Promise<string | undefined> {
+  const { promise, resolve } = Promise.withResolvers<string | undefined>();
+  const socket = connect({ host: hostname, port: to, localAddress: source });
+  socket.once("data", (data) => {
+    resolve(data.toString());
+    socket.destroy();
+  });
+  socket.once("error", () => resolve(undefined));
+  socket.once("close", () => resolve(undefined));
+  return promise;
 }
 
 export async function eventually(look: () => boolean): Promise<void> {

@@ -399,7 +399,7 @@ test(
     const exposed = exposing(app("bad", own, 40_000));
     const reasons: (string | undefined)[] = [];
     let silences = 0;
-    const spoke = startSpoke("client1", (await relayTo(hub, "127.0.0.31")).port, {
+    startSpoke("client1", (await relayTo(hub, "127.0.0.31")).port, {
       catalog: exposed.catalog,
       onRefusal: (reason) => void reasons.push(reason),
       onSilence: () => void (silences += 1),

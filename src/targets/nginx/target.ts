@@ -40,6 +40,8 @@ export interface NginxOptions {
   readonly exportPorts: PortRange;
   readonly importPorts: PortRange;
   readonly logger: Logger;
+  /** Whether exports have several users; then none may take the connections that the others need. */
+  readonly severalPeers?: boolean;
   /** Default: from PATH, then the places where it usually is. */
   readonly nginx?: string;
   /** Where its modules are; default: where nginx says. */
@@ -179,6 +181,7 @@ class Nginx implements NginxTarget {
       errorLog: this.#paths.errorLog,
       scriptFile: this.#paths.script,
       routesDir: this.#paths.routes,
+      severalPeers: this.#options.severalPeers ?? false,
       ...(this.#tunnel === undefined ? {} : { tunnel: this.#tunnel }),
     };
   }
