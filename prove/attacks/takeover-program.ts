@@ -4,6 +4,7 @@
  *   say URL               each wrong message of `sayings` in a session of its own; prints how the server ended it
  *   flood URL SECONDS     as many messages as the server takes, coming back whenever it ends the session
  *   churn URL SECONDS     announces 4,900 apps and withdraws them, again and again
+ *   hoard URL SECONDS     opens connections as fast as it can, up to 20,000, and keeps them
  *   datagram URL          20 datagrams of seven bytes
  * Each prints one line of JSON at its end.
  */
@@ -138,6 +139,49 @@ function churn(url: string, seconds: number): Promise<Flooded> {
   );
 }
 
+export interface Hoarded {
+  /** Connections that the app behind them has answered. */
+  readonly answered: number;
+  readonly ended: number;
+}
+
+async function hoard(to: string, seconds: number): Promise<Hoarded> {
+  const end = performance.now() + seconds * 1000;
+  const at = new URL(to);
+  const sockets: { terminate(): void }[] = [];
+  let [answered, ended] = [0, 0];
+  const one = async (): Promise<void> => {
+    const { promise, resolve } = Promise.withResolvers<void>();
+    const socket = await Bun.connect({
+      hostname: at.hostname,
+      port: Number(at.port),
+      socket: {
+        open: (opened) => void opened.write("x"),
+        data: () => {
+          answered += 1;
+          resolve();
+        },
+        close: () => {
+          ended += 1;
+          resolve();
+        },
+        error: () => undefined,
+      },
+    }).catch(() => undefined);
+    if (socket === undefined) return;
+    sockets.push(socket);
+    await promise;
+  };
+  const open = async (): Promise<void> => {
+    while (performance.now() < end && answered < 20_000) await one();
+  };
+  await Promise.race([Promise.all(Array.from({ length: 50 }, open)), Bun.sleep(seconds * 1000)]);
+  await Bun.sleep(Math.max(0, end - performance.now()));
+  const held = { answered, ended };
+  for (const socket of sockets) socket.terminate();
+  return held;
+}
+
 async function datagram(to: string): Promise<object> {
   const socket = await Bun.udpSocket({ hostname: own });
   const at = new URL(to);
@@ -154,6 +198,7 @@ if (import.meta.main) {
     say: sayAll,
     flood: () => flood(url, Number(argument)),
     churn: () => churn(url, Number(argument)),
+    hoard: () => hoard(url, Number(argument)),
     datagram: () => datagram(url),
   };
   console.log(JSON.stringify(await verbs[verb]!()));

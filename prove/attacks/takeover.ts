@@ -7,7 +7,7 @@ import { eventually, words } from "../../tests/support/process.ts";
 import type { Notes } from "../report.ts";
 import { flowTo, now, type Stage } from "../stage.ts";
 import type { Context } from "../suite.ts";
-import { program, type Flooded, type Said } from "./takeover-program.ts";
+import { program, type Flooded, type Hoarded, type Said } from "./takeover-program.ts";
 
 const device = "wh-client";
 const sync = "ws://10.188.0.1:8081/";
@@ -236,6 +236,13 @@ export async function takeover(
     await Bun.sleep(3000);
     notes.note(`${verb}: server's memory, more than before`, (await memory()) - small, "MB");
   }
+  say("hoard");
+  const { apps } = await server.status();
+  const echo = apps.find(({ name, direction }) => name === "echo" && direction === "export")!.listener!;
+  const hoard = play<Hoarded>(attacker, "hoard", `tcp://${echo}`, sizes.seconds + 5);
+  tell(notes, "hoard", await meanwhile(stage, sizes.seconds));
+  const { answered, ended } = await hoard;
+  notes.note("hoard: connections that it had at once, and those that were ended", `${answered}, ${ended}`);
   notes.is("daemons that ended meanwhile", server.log.split("Server is ready").length - starts, 0);
 
   say("revoked");
