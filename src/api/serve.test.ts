@@ -9,7 +9,7 @@ import { describe as say, unwrap } from "../model/result.ts";
 import { silentLogger } from "../system/log.ts";
 import { adminApi } from "./admin.ts";
 import { createMetrics } from "./metrics.ts";
-import { serve, type Served } from "./serve.ts";
+import { forThisMachine, serve, type Served } from "./serve.ts";
 import { serveSocket } from "./serve-socket.ts";
 import { fixtureControl } from "./serve-fixture.ts";
 import { statusApi } from "./status.ts";
@@ -43,6 +43,25 @@ describe("an API on a TCP port", () => {
     expect(await (await fetch(`http://127.0.0.1:${metrics.port}/metrics`)).text()).toContain(
       "wormhole_ready 1",
     );
+  });
+
+  test.each([
+    ["127.0.0.1", "localhost:8082", 200],
+    ["127.0.0.1", "api.localhost", 200],
+    ["127.0.0.1", "127.0.0.1", 200],
+    ["127.0.0.1", "[::1]:8082", 200],
+    ["127.0.0.1", "rebound.example.org:8082", 421],
+    ["127.0.0.1", "localhost.example.org", 421],
+    ["127.0.0.1", "10.0.0.5:8082", 421],
+    ["0.0.0.0", "wormhole-server-api:8082", 200],
+  ])("bound to %s, asked as %s, answers %d", async (host, name, expected) => {
+    const status = statusApi({ control, role: "server", version: "1.2.3", logger });
+    const { port } = keep(
+      unwrap(serve(forThisMachine(status, { ...any, host }), { ...any, host }, "apiAddress")),
+    );
+    const response = await fetch(`http://127.0.0.1:${port}/api/peers/v2`, { headers: { host: name } });
+    expect(response.status).toBe(expected);
+    if (expected === 421) expect(JSON.stringify(await response.json())).not.toContain("office");
   });
 
   test("is refused a port that another one holds, naming the setting", () => {

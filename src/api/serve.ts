@@ -1,6 +1,6 @@
 import type { AnyElysia } from "elysia";
-import { formatHostPort, type HostPort } from "../model/addresses.ts";
-import { ok, refuse, type Result } from "../model/result.ts";
+import { cidrContains, formatHostPort, parseCidr, parseIp, type HostPort } from "../model/addresses.ts";
+import { ok, refuse, unwrap, type Result } from "../model/result.ts";
 import { maxBody } from "./serve-base.ts";
 
 /** A server that answers. */
@@ -43,6 +43,31 @@ export function serve(app: AnyElysia, at: HostPort, setting: string): Result<Ser
     );
   }
   return ok(served(app));
+}
+
+const isLoopback = (host: string): boolean => {
+  const address = parseIp(host);
+  return address.ok && loopback.some((range) => cidrContains(range, address.value));
+};
+const loopback = ["127.0.0.0/8", "::1/128"].map((text) => unwrap(parseCidr(text)));
+
+/**
+ * An API that, where it is bound to loopback, answers this machine alone. A page in a browser here asks under the page's
+ * own name, which its owner let resolve to 127.0.0.1, and could read the answer (DNS rebinding); it cannot choose
+ * another Host.
+ */
+export function forThisMachine(app: AnyElysia, at: HostPort): AnyElysia {
+  return isLoopback(at.host) ? app.onRequest(refuseOtherNames) : app;
+}
+
+function refuseOtherNames({ request }: { readonly request: Request }): Response | undefined {
+  const host = request.headers
+    .get("host")
+    ?.replace(/:[0-9]*$/, "")
+    .replace(/^\[(.*)\]$/, "$1");
+  if (host === undefined || /(^|\.)localhost\.?$/i.test(host) || isLoopback(host)) return undefined;
+  const error = "This is for this machine alone: ask for localhost or 127.0.0.1, or bind another address";
+  return Response.json({ error }, { status: 421 });
 }
 
 /** The handle of an app that listens already. */

@@ -3,7 +3,7 @@ import { join } from "node:path";
 import { adminApi } from "../api/admin.ts";
 import { createMetrics } from "../api/metrics.ts";
 import { serveSocket } from "../api/serve-socket.ts";
-import { serve, type Served } from "../api/serve.ts";
+import { forThisMachine, serve, type Served } from "../api/serve.ts";
 import { statusApi } from "../api/status.ts";
 import type { ListenAt } from "../config/config.ts";
 import type { Control } from "../model/control.ts";
@@ -32,14 +32,10 @@ export async function serveApis(node: Node, control: Control): Promise<AsyncDisp
       username === undefined || password === undefined ? {} : { credentials: { username, password } };
     const metrics = createMetrics({ control, logger });
     node.onCycle.add((duration) => metrics.meter.cycle(duration / 1000));
-    stack.use(serveOn(metrics.app, config.metricsAddress, "metricsAddress"));
-    stack.use(
-      serveOn(
-        statusApi({ control, role: config.role, version, logger, ...credentials }),
-        config.apiAddress,
-        "apiAddress",
-      ),
-    );
+    const status = statusApi({ control, role: config.role, version, logger, ...credentials });
+    const { metricsAddress, apiAddress } = config;
+    stack.use(serveOn(forThisMachine(metrics.app, metricsAddress), metricsAddress, "metricsAddress"));
+    stack.use(serveOn(forThisMachine(status, apiAddress), apiAddress, "apiAddress"));
   } catch (error) {
     await stack.disposeAsync();
     throw error;
