@@ -173,7 +173,7 @@ async function hoard(to: string, seconds: number): Promise<Hoarded> {
     await promise;
   };
   const open = async (): Promise<void> => {
-    while (performance.now() < end && answered < 20_000) await one();
+    while (performance.now() < end && sockets.length < 20_000) await one();
   };
   await Promise.race([Promise.all(Array.from({ length: 50 }, open)), Bun.sleep(seconds * 1000)]);
   await Bun.sleep(Math.max(0, end - performance.now()));

@@ -128,6 +128,11 @@ export async function tenant({ notes, say }: Context, cases = hostile): Promise<
   if (lacks !== undefined) return notes.note("not run: missing here", lacks);
   const [lab, api] = await Promise.all([createLab(["server", "client1"]), startApiServer()]);
   try {
+    // Older than the honest Services, and without a wish so far.
+    await api.apply(
+      { apiVersion: "v1", kind: "Namespace", metadata: { name: "tenant" } },
+      { ...service("tenant", "ancient", { annotations: { exposed: "no" } }) },
+    );
     const sides: Wormhole[] = [];
     for (const [index, side] of (["server", "client1"] as const).entries()) {
       const host = lab.host(side);
@@ -156,7 +161,6 @@ export async function tenant({ notes, say }: Context, cases = hostile): Promise<
       );
     }
     const [server, client1] = sides as [Wormhole, Wormhole];
-    await api.apply({ apiVersion: "v1", kind: "Namespace", metadata: { name: "tenant" } });
     await client1.host.must(["ip", "addr", "add", `${own}/32`, "dev", "lo"]);
     const { listener } = await server.imported("client1-web", "client1");
     await eventually("the honest Service", async () =>
@@ -216,11 +220,18 @@ export async function tenant({ notes, say }: Context, cases = hostile): Promise<
 
     say("names that others have");
     await api.apply(service("tenant", "twin", { annotations: { name: "client1-web" } }));
-    await client1.until("both", ({ apps }) => apps.filter((app) => app.direction === "export").length === 2);
+    const created = async (namespace: string, name: string): Promise<string> =>
+      api.kubectl(["get", "service", "-n", namespace, name, "-o", "jsonpath={.metadata.creationTimestamp}"]);
+    notes.holds(
+      "another Service that asks for it is older",
+      (await created("tenant", "ancient")) < (await created("client1", "web")),
+    );
+    await api.apply(service("tenant", "ancient", { annotations: { name: "client1-web" } }));
+    await client1.until("all", ({ apps }) => apps.filter((app) => app.direction === "export").length === 3);
     const twins = (await client1.status()).apps
       .filter((app) => app.direction === "export")
       .map((app) => app.name);
-    notes.note("a name that an honest Service has: the two are", twins.join(" and "));
+    notes.note("a name that an honest Service has: the three are", twins.join(" and "));
     notes.holds(
       "the honest one keeps name and listener",
       (await server.imported("client1-web", "client1")).listener === listener,
