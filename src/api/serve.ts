@@ -57,10 +57,10 @@ const loopback = ["127.0.0.0/8", "::1/128"].map((text) => unwrap(parseCidr(text)
  * another Host.
  */
 export function forThisMachine(app: AnyElysia, at: HostPort): AnyElysia {
-  return isLoopback(at.host) ? app.onRequest(refuseOtherNames) : app;
+  return isLoopback(at.host) ? app.onRequest(({ request }) => refuseOtherNames(request)) : app;
 }
 
-function refuseOtherNames({ request }: { readonly request: Request }): Response | undefined {
+function refuseOtherNames(request: Request): Response | undefined {
   const host = request.headers
     .get("host")
     ?.replace(/:[0-9]*$/, "")
