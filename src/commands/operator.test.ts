@@ -1,6 +1,11 @@
 import { expect, setDefaultTimeout, test } from "bun:test";
 import { chmodSync, chownSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
+import { parsePublicKey } from "../model/keys.ts";
+import { parsePeerName } from "../model/names.ts";
+import { unwrap } from "../model/result.ts";
+import { Secret } from "../model/secrets.ts";
+import { formatToken } from "../protocol/pairing-token.ts";
 import { exitCodes, fakeRole, now, runLine, scratch, statusReport } from "./testing.ts";
 
 // Milliseconds; generous for processes and sockets on a loaded machine.
@@ -64,6 +69,25 @@ test.each<[string[], unknown]>([
   const { code, out, err } = await runLine([...argv, "--json", "--socket", role.socket]);
   expect({ code, err }).toEqual({ code: exitCodes.ok, err: "" });
   expect(JSON.parse(out)).toEqual(answer);
+});
+
+test.each([
+  [undefined, true],
+  ["http://hub.example.org:8080", false],
+])("a token with the address %p: said that it holds none: %p", async (url, said) => {
+  using directory = scratch();
+  const token = formatToken({
+    ...(url === undefined ? {} : { url }),
+    serverKey: unwrap(parsePublicKey(statusReport.tunnel.publicKey)),
+    id: "t1",
+    secret: new Secret(Buffer.alloc(32, 1).toString("base64")),
+    name: unwrap(parsePeerName("client9")),
+  }).reveal();
+  const answer = { token, report: tokens[0] };
+  await using role = await fakeRole(join(directory.path, "s"), { "POST /v1/tokens": answer });
+  const { out, err } = await runLine(["token", "create", "client9", "--socket", role.socket]);
+  expect(out).toBe(token);
+  expect(err.includes("no address of the server")).toBe(said);
 });
 
 test("a new PSK can be given in a file", async () => {

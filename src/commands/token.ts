@@ -1,6 +1,8 @@
 import { formatDuration, parseDuration } from "../config/durations.ts";
 import { describe } from "../model/result.ts";
+import { Secret } from "../model/secrets.ts";
 import type { TokenReport } from "../model/status.ts";
+import { parseToken } from "../protocol/pairing-token.ts";
 import { usageError } from "./command.ts";
 import { formatAge, formatSince } from "./format.ts";
 import { operatorCommand, printJson, type Operation } from "./operator.ts";
@@ -42,6 +44,11 @@ async function create({ admin, io, json, arguments: { flags } }: Operation, name
   io.complain(
     `Token ${answer.report.id} lets ${answer.report.peer} pair within ${formatDuration(ttl.value)}; it is not shown again.`,
   );
+  const parsed = parseToken(new Secret(answer.token));
+  if (parsed.ok && parsed.value.url === undefined)
+    io.complain(
+      "It holds no address of the server, which knows none of its own: set publicUrl or endpoint here, or server at the client.",
+    );
   io.print(answer.token);
 }
 
