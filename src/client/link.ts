@@ -11,6 +11,8 @@ import type { Fields, Logger } from "../system/log.ts";
 export interface LinkTiming {
   /** Between two pings of ours; the server's own, every second, say that it lives. */
   readonly ping: number;
+  /** Without life: whatever can tell is asked. More than two pings of the server. */
+  readonly doubt: number;
   /** Without life: the tunnel is set up anew. */
   readonly silence: number;
   /** Without life: the client pairs again. */
@@ -26,6 +28,7 @@ export interface LinkTiming {
 /** architecture.md, "Staying connected". An attempt ends before TCP's second retransmission (1 s, then 2 s later). */
 export const linkTiming: LinkTiming = {
   ping: pingIntervals.client,
+  doubt: 2000,
   silence: 3000,
   lost: 10_000,
   attempt: 2000,
@@ -49,6 +52,11 @@ export interface LinkOptions {
   readonly inbox: Inbox;
   /** Milliseconds. */
   readonly syncInterval: number;
+  /**
+   * 2 s without life, then about every second, and after 10 s about every three: see what is wrong. Changes nothing by
+   * itself. Not called again before it has settled; a rejection is logged.
+   */
+  readonly onDoubt: () => Promise<void> | void;
   /**
    * 3 s without life, and every 3 s after that: resolve the endpoint, take a new local port, re-add the peer. What it
    * returns is awaited and then a fresh attempt begins at once. A rejection is logged.
@@ -101,7 +109,8 @@ export function openLink(options: LinkOptions): Link {
   let lastTick = lastLife;
   let lastSilence = Number.NEGATIVE_INFINITY;
   let lastLost = Number.NEGATIVE_INFINITY;
-  const busy = new Set<"silence" | "lost">();
+  let nextDoubt = Number.NEGATIVE_INFINITY;
+  const busy = new Set<"doubt" | "silence" | "lost">();
   /** What was said of the outage that lasts: a server that is away for a week must not fill a log. */
   const said = new Set<string>();
   const sayOnce = (event: string, fields: Fields): void => {
@@ -222,7 +231,10 @@ export function openLink(options: LinkOptions): Link {
     dial();
   };
 
-  const callOut = async (kind: "silence" | "lost", call: () => Promise<void> | void): Promise<void> => {
+  const callOut = async (
+    kind: "doubt" | "silence" | "lost",
+    call: () => Promise<void> | void,
+  ): Promise<void> => {
     busy.add(kind);
     try {
       await call();
@@ -230,6 +242,7 @@ export function openLink(options: LinkOptions): Link {
       log.error("Cannot restore the link", { step: kind, error });
     }
     busy.delete(kind);
+    if (kind === "doubt") return;
     if (kind === "lost") lastLost = clock.now();
     else lastSilence = clock.now();
     if (!signal.aborted) dialAnew();
@@ -251,8 +264,14 @@ export function openLink(options: LinkOptions): Link {
     // Between two sessions that are refused, it is this side that is silent.
     if (resting) lastLife = now;
     const silent = now - lastLife;
+    if (silent >= timing.doubt && now >= nextDoubt && !busy.has("doubt")) {
+      // Clients that lost the same server at the same moment must not ask for it in step.
+      nextDoubt = now + (silent < timing.lost ? tickMs : timing.silence) * (0.75 + Math.random() / 2);
+      void callOut("doubt", options.onDoubt);
+    }
     if (silent >= timing.lost && now - lastLost >= timing.lost) return lose("silent");
-    if (silent < timing.silence || now - lastSilence < timing.silence || busy.size > 0) return;
+    const restoring = busy.has("silence") || busy.has("lost");
+    if (silent < timing.silence || now - lastSilence < timing.silence || restoring) return;
     sayOnce("The server is silent", { forMs: Math.round(silent) });
     void callOut("silence", options.onSilence);
   };
@@ -262,6 +281,8 @@ export function openLink(options: LinkOptions): Link {
     // This process stood still: what came meanwhile was not read yet, so silence proves nothing.
     if (now - lastTick > 3 * tickMs) lastLife = now;
     lastTick = now;
+    const doubtful = now - lastLife >= timing.doubt && now - lastLife < timing.lost;
+    ticker = setTimeout(tick, doubtful ? pace / 4 : pace);
     const current = attempt;
     if (current?.session !== undefined) {
       guarded(current, () => current.session?.tick());
@@ -281,9 +302,11 @@ export function openLink(options: LinkOptions): Link {
     }
   };
 
-  const ticker = setInterval(tick, Math.min(tickMs, options.syncInterval, timing.ping));
+  /** Milliseconds between two looks; a quarter of it while it matters. */
+  const pace = Math.min(tickMs, options.syncInterval, timing.ping);
+  let ticker = setTimeout(tick, pace);
   const stop = (): void => {
-    clearInterval(ticker);
+    clearTimeout(ticker);
     clearTimeout(redial);
     if (attempt !== undefined) drop(attempt, closeCodes.goingAway, "the client stops");
     done.resolve();

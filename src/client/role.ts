@@ -17,6 +17,7 @@ import { openLink } from "./link.ts";
 import { refuseNetwork } from "./network.ts";
 import { createPairingClient, type PairingClient } from "./pairing.ts";
 import { Spoke, type Pairing } from "./spoke.ts";
+import { watchLife } from "./tunnel-life.ts";
 
 /** Milliseconds between two attempts to pair: the first and the longest pause, and the one after a plain no. */
 const pauses = { first: 500, longest: 10_000, refused: 30_000 };
@@ -192,7 +193,10 @@ async function keepLinked(
     const pairing = spoke.pairing();
     if (pairing === undefined) return;
     const changed = new AbortController();
-    const tunnelLife = watchTunnel(spoke, pairing);
+    const tunnelLife = watchLife(async () => {
+      const all = await spoke.node.tunnel.status().catch(() => []);
+      return all.find(({ publicKey }) => publicKey === pairing.server.publicKey)?.receivedBytes ?? 0;
+    });
     let attempt: ReturnType<typeof pairOnce> | undefined;
     /** One attempt: where it fails, the link keeps trying the tunnel too and comes back here. */
     const pairNow = (): ReturnType<typeof pairOnce> =>
@@ -207,8 +211,9 @@ async function keepLinked(
       catalog: spoke.node.reconciler.catalog,
       inbox: spoke.node.reconciler.world,
       syncInterval: config.syncInterval,
-      onState: (state) => {
-        if (state === "unreachable") void tunnelLife.sample();
+      onDoubt: async () => {
+        await tunnelLife.sample();
+        if (await client.serverChanged(signal)) await pairNow();
       },
       onRefusal: (reason) => {
         const { alarms } = spoke.node;
@@ -218,10 +223,7 @@ async function keepLinked(
       onSilence: async () => {
         const peer = spoke.tunnelPeer();
         // Where the tunnel itself brings something, it is the server's daemon that is away: leave the tunnel alone.
-        if (peer === undefined || (await tunnelLife.sample())) return;
-        await spoke.node.tunnel.reconnect(peer);
-        // Beside the next attempt to connect: a server that cannot be asked must not hold it up.
-        void client.serverChanged(signal).then((yes) => (yes ? pairNow() : undefined));
+        if (peer !== undefined && !(await tunnelLife.sample())) await spoke.node.tunnel.reconnect(peer);
       },
       onLost: async (reason) => {
         const problem = await pairNow();
@@ -236,19 +238,6 @@ async function keepLinked(
     });
     await spoke.link.done;
   }
-}
-
-/** Tells whether anything arrived through the tunnel since it was asked before. */
-function watchTunnel(spoke: Spoke, pairing: Pairing): { sample(): Promise<boolean> } {
-  let heard: number | undefined;
-  return {
-    async sample() {
-      const before = heard;
-      const all = await spoke.node.tunnel.status().catch(() => []);
-      heard = all.find(({ publicKey }) => publicKey === pairing.server.publicKey)?.receivedBytes;
-      return before !== undefined && heard !== undefined && heard > before;
-    },
-  };
 }
 
 /** The server's range is its own business; that the address is the server's is checked. */

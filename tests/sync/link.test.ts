@@ -25,6 +25,7 @@ const loopback = unwrap(parseIpv4("127.0.0.1"));
 /** Silence shows soon, but a machine that stalls for a second is not taken for a dead one by most tests. */
 const patient = {
   ping: 200,
+  doubt: 10_000,
   silence: 20_000,
   lost: 50_000,
   attempt: 20_000,
@@ -147,6 +148,7 @@ function startSpoke(name: string, port: number, change: Partial<LinkOptions> = {
     catalog: exposing().catalog,
     inbox: heard.inbox,
     syncInterval: 500,
+    onDoubt: () => undefined,
     onSilence: () => undefined,
     onLost: () => undefined,
     onState: (state) => void states.push(state),
@@ -270,7 +272,19 @@ test(
     relay.freeze();
     const calls: string[] = [];
     const spoke = startSpoke("client1", relay.port, {
-      timing: { ping: 50, silence: 300, lost: 1000, attempt: 200, pause: [20, 100], refused: [20, 100] },
+      timing: {
+        ping: 50,
+        doubt: 150,
+        silence: 300,
+        lost: 1000,
+        attempt: 200,
+        pause: [20, 100],
+        refused: [20, 100],
+      },
+      onDoubt() {
+        calls.push("doubt");
+        return Promise.reject(new Error("nobody to ask"));
+      },
       onSilence() {
         calls.push("silence");
         throw new Error("no such host");
@@ -282,8 +296,8 @@ test(
       },
     });
     await until(() => spoke.link.state() === "connected");
-    expect(calls[0]).toBe("silence");
-    expect(calls).toContain("silent");
+    const steps = calls.filter((call, index) => calls.indexOf(call) === index);
+    expect(steps).toEqual(["doubt", "silence", "silent"]);
   },
   limit,
 );
