@@ -174,6 +174,16 @@ test("a server that answers with errors is left alone for up to 30 seconds", asy
   expect(slept.slice(0, 3)).toEqual([75, 375, 750]);
 });
 
+test("a server that was away and answers again is asked again soon, and a version that it forgot is listed at once", async () => {
+  const starting = new KubeError("not yet", 503, "ServiceUnavailable");
+  const away = Array.from({ length: 8 }, () => noAnswer);
+  const { asked, slept } = await play([page("5", "a"), ...away, starting, starting, gone, page("50", "b")]);
+  expect(slept.slice(8)).toEqual([75, 375, 750]);
+  expect(asked.slice(-2)).toEqual(["list", "watch from 50"]);
+  const { slept: other } = await play([page("5", "a"), ...away, gone, page("50", "b")]);
+  expect(other.slice(8)).toEqual([]);
+});
+
 test("Retry-After is heeded", async () => {
   const { slept } = await play([page("5"), new KubeError("slow down", 429, "TooManyRequests", 7000)]);
   expect(slept).toEqual([7000]);

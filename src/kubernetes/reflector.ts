@@ -71,6 +71,8 @@ export async function reflect<T extends KubeObject>(
   let failures = 0;
   /** Watches that this version was refused, one after the other. */
   let refusals = 0;
+  /** What failed last was that nobody answered. */
+  let unheard = false;
   while (!signal.aborted) {
     let began: number | undefined;
     let moved = false;
@@ -102,7 +104,10 @@ export async function reflect<T extends KubeObject>(
       if (signal.aborted) return;
       const problem = error as Error;
       const lived = began === undefined || problem instanceof SilentWatch ? 0 : clock.now() - began;
-      failures = lived >= longEnough ? 1 : failures + 1;
+      // A server that was away and is starting says no for some seconds: that is another matter than its absence.
+      const back = unheard && problem instanceof KubeError;
+      unheard = problem instanceof TypeError;
+      failures = lived >= longEnough || back ? 1 : failures + 1;
       state.fails(problem, failures);
       if (problem instanceof KubeError && problem.status !== 429) refusals++;
       if (mustList(problem, refusals)) version = undefined;
