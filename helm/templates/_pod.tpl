@@ -128,12 +128,12 @@ podAntiAffinity:
 
 {{/*
 Ready: this part carries traffic (a client: it is paired; a waiting replica: it could take over). Alive: the program
-accepts connections. It is started anew by the image's supervisor when it ends, which leaves nginx and WireGuard alone;
-a restart of the container does not, so the probe is slow to ask for one.
+answers, whatever it waits for: the other side, or the API server. It is started anew by the image's supervisor when it
+ends, which leaves nginx and WireGuard alone; a restart of the container does not, so the probe is slow to ask for one.
 */}}
 {{- define "wormhole.probes" -}}
 startupProbe:
-  tcpSocket: {port: api}
+  httpGet: {path: /live, port: api}
   periodSeconds: 1
   failureThreshold: 120
 readinessProbe:
@@ -142,7 +142,7 @@ readinessProbe:
   timeoutSeconds: 5
   failureThreshold: 3
 livenessProbe:
-  tcpSocket: {port: api}
+  httpGet: {path: /live, port: api}
   periodSeconds: 10
   timeoutSeconds: 5
   failureThreshold: 6

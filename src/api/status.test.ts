@@ -2,7 +2,7 @@ import { describe, expect, test } from "bun:test";
 import { Secret } from "../model/secrets.ts";
 import { createLogger, silentLogger } from "../system/log.ts";
 import { fixtureControl } from "./serve-fixture.ts";
-import { statusApi, type StatusApiOptions } from "./status.ts";
+import { statusApi, waitingApi, type StatusApiOptions } from "./status.ts";
 
 const credentials = { username: "admin", password: new Secret("pass:wörd") };
 
@@ -104,6 +104,28 @@ describe("the public API", () => {
     expect(await (await ask("/health")).json()).toEqual({ error: "Not ready: nginx: does not run" });
   });
 
+  test("is alive whatever it waits for", async () => {
+    const { ask, control } = api();
+    control.report = { ...control.report, ready: false };
+    const alive = await ask("/live");
+    expect([alive.status, await alive.json()]).toEqual([200, { status: "ok" }]);
+  });
+
+  test("is alive before it can do its work, and says what it waits for", async () => {
+    let waits: { status: string } | { error: string } = { error: "the lease cannot be read yet" };
+    const waiting = waitingApi(() => waits, silentLogger);
+    const ask = (path: string): Promise<Response> => waiting.handle(new Request(`http://localhost${path}`));
+    expect((await ask("/live")).status).toBe(200);
+    const unready = await ask("/health");
+    expect([unready.status, await unready.json()]).toEqual([503, { error: "the lease cannot be read yet" }]);
+    waits = { status: "standby" };
+    const standby = await ask("/health");
+    expect([standby.status, await standby.json()]).toEqual([200, { status: "standby" }]);
+    expect(await (await ask("/api/apps/v1")).json()).toEqual({
+      error: "There is nothing at GET /api/apps/v1",
+    });
+  });
+
   test("describes itself without anything from elsewhere", async () => {
     const { ask } = api();
     const document = (await (await ask("/openapi/json")).json()) as { paths: object; openapi: string };
@@ -114,6 +136,7 @@ describe("the public API", () => {
       "/api/peers/v1/{name}",
       "/api/peers/v2",
       "/health",
+      "/live",
     ]);
     expect((await ask("/openapi")).status).toBe(404);
   });

@@ -43,8 +43,33 @@ export function statusApi(options: StatusApiOptions): AnyElysia {
       response: { 200: health, 503: failure },
       detail: { summary: "200 once every part that carries traffic stands" },
     })
+    .use(alive())
     .use(options.role === "server" ? peers(options) : noPeers());
 }
+
+/** What a role that cannot do its work yet answers: that it lives, and what it waits for. */
+export function waitingApi(
+  health: () => { readonly status: string } | { readonly error: string },
+  logger: Logger,
+): AnyElysia {
+  return apiRoot("waiting", logger, (error) => ({ error }))
+    .use(alive())
+    .get("/health", ({ set }) => {
+      const answer = health();
+      if ("error" in answer) set.status = 503;
+      return answer;
+    });
+}
+
+/**
+ * For whoever would start the whole container anew, which cuts connections: it fails only where the program hangs, since
+ * nothing is asked to answer it.
+ */
+const alive = () =>
+  new Elysia({ name: "alive" }).get("/live", () => ({ status: "ok" }), {
+    response: { 200: health },
+    detail: { summary: "200 as long as the program answers, whatever it waits for" },
+  });
 
 interface Settable {
   status?: number | string;

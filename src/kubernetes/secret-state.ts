@@ -1,6 +1,6 @@
 import { gunzipSync, gzipSync } from "node:zlib";
 import type { Kind, RecordChange } from "../store/records.ts";
-import { StoreError, type Backend } from "../store/store.ts";
+import { StateUnreachable, StoreError, type Backend } from "../store/store.ts";
 import type { Logger } from "../system/log.ts";
 import { KubeError, type KubeApi } from "./api.ts";
 
@@ -162,5 +162,8 @@ function explain(error: unknown, where: string, action: "read" | "write"): Store
     );
   if (error instanceof KubeError && error.status === 403)
     return new StoreError(`Cannot ${action} ${where}: missing permission: get, create and update secrets`);
-  return new StoreError(`Cannot ${action} ${where}: ${(error as Error).message}`);
+  const temporary = !(error instanceof KubeError) || error.status >= 500 || error.status === 429;
+  return new (temporary ? StateUnreachable : StoreError)(
+    `Cannot ${action} ${where}: ${(error as Error).message}`,
+  );
 }

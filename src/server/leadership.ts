@@ -1,4 +1,4 @@
-import { Elysia } from "elysia";
+import { waitingApi } from "../api/status.ts";
 import type { ServerConfig } from "../config/config.ts";
 import { becomeActive, becomePassive, type ActivePodOptions } from "../kubernetes/active-pod.ts";
 import { lead } from "../kubernetes/leader.ts";
@@ -10,8 +10,8 @@ import type { Logger } from "../system/log.ts";
 export type Active = (signal: AbortSignal, onReady: () => Promise<void>) => Promise<void>;
 
 /**
- * Two replicas, one active (`leaderElection`). Waits for the lease with everything loaded and only /health served;
- * then runs `active`, whose pod alone Services select. Throws when the lease is lost, so that the supervisor starts
+ * Two replicas, one active (`leaderElection`). Waits for the lease with everything loaded and only /health and /live
+ * served; then runs `active`, whose pod alone Services select. Throws when the lease is lost, so that the supervisor starts
  * this replica anew as the one that waits.
  */
 export async function runAsLeader(
@@ -32,8 +32,10 @@ export async function runAsLeader(
 
   let following = false;
   const onFollowing = (): void => void (following = true);
+  // To wait is no failure. One that cannot even ask for the lease is not ready: an upgrade that cannot work must not
+  // replace the replica that does.
   const standby = serveOn(
-    standbyApi(() => following),
+    waitingApi(() => (following ? { status: "standby" } : { error: "the lease cannot be read yet" }), logger),
     config.apiAddress,
     "apiAddress",
   );
@@ -52,14 +54,3 @@ export async function runAsLeader(
   await active(AbortSignal.any([signal, leadership.lost]), () => becomeActive(pod));
   if (leadership.lost.aborted && !signal.aborted) throw new Error("Lost the lease: another replica leads");
 }
-
-/**
- * Says that it waits, which is no failure. One that cannot even ask for the lease is not ready: an upgrade that cannot
- * work must not replace the replica that does.
- */
-const standbyApi = (following: () => boolean) =>
-  new Elysia({ name: "standby" }).get("/health", () =>
-    following()
-      ? Response.json({ status: "standby" })
-      : Response.json({ error: "the lease cannot be read yet" }, { status: 503 }),
-  );

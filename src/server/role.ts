@@ -8,6 +8,7 @@ import { ensureIdentity } from "../role/identity.ts";
 import { aborted, every } from "../role/lifecycle.ts";
 import { closeNode, type Node } from "../role/node.ts";
 import { openPlatform } from "../role/platform.ts";
+import { openState } from "../role/state.ts";
 import type { Logger } from "../system/log.ts";
 import { overlappingRoute } from "../system/routes.ts";
 import { Hub } from "./hub.ts";
@@ -40,7 +41,8 @@ async function runHub(
   await using stack = new AsyncDisposableStack();
   const end = new AbortController();
   stack.defer(() => end.abort());
-  const hub = await openHub(config, logger, end.signal, stack);
+  const hub = await openHub(config, logger, { stop: signal, end: end.signal }, stack);
+  if (hub === undefined) return;
   const { node } = hub;
   if (onReady !== undefined) stack.defer(() => node.tunnel.remove());
   await servePairing(hub, config, stack);
@@ -59,13 +61,13 @@ async function runHub(
   logger.info("Server stops; tunnels and open connections stay as they are");
 }
 
-/** State, identity and all parts; nothing runs yet. */
+/** State, identity and all parts; nothing runs yet. Undefined where `stop` came before the state could be read. */
 async function openHub(
   config: ServerConfig,
   logger: Logger,
-  end: AbortSignal,
+  { stop, end }: { readonly stop: AbortSignal; readonly end: AbortSignal },
   stack: AsyncDisposableStack,
-): Promise<Hub> {
+): Promise<Hub | undefined> {
   const platform = await openPlatform(
     config,
     logger,
@@ -75,7 +77,8 @@ async function openHub(
     },
     end,
   );
-  const store = await platform.openStore();
+  const store = await openState(platform, config, logger, stop);
+  if (store === undefined) return undefined;
   stack.defer(() => store.close());
   const identity = await ensureIdentity(store);
   const hub = new Hub({ ...platform, config, logger, store, identity }, end);

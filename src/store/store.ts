@@ -12,7 +12,12 @@ export interface Backend {
 
 /** Raised when a state cannot be read or written. The message says where, why and what to do; it holds no record. */
 export class StoreError extends Error {
-  override readonly name = "StoreError";
+  override readonly name: string = "StoreError";
+}
+
+/** The state could not be asked for: it is as it was, and asking again may help. */
+export class StateUnreachable extends StoreError {
+  override readonly name = "StateUnreachable";
 }
 
 /** Reads inside a transaction see its own writes. */

@@ -100,6 +100,19 @@ describe.each(names)("%s", (name) => {
   );
 
   test(
+    "only a program that hangs is ended, one that waits for others is not",
+    async () => {
+      for (const deployment of deployments(await objectsOf(name))) {
+        const probe = (which: string): unknown => at(container(deployment), `${which}Probe`, "httpGet");
+        expect(probe("startup")).toEqual({ path: "/live", port: "api" });
+        expect(probe("liveness")).toEqual({ path: "/live", port: "api" });
+        expect(probe("readiness")).toEqual({ path: "/health", port: "api" });
+      }
+    },
+    patience,
+  );
+
+  test(
     "a Service selects what the Deployment makes, and a Deployment that rolls has a Lease",
     async () => {
       const objects = await objectsOf(name);
