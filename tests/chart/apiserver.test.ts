@@ -202,14 +202,14 @@ test(
 
       Then let a client in, called "berlin" here. The command prints a token that is good for one client, once:
 
-        kubectl --namespace tunnels exec deploy/wormhole-server -- wormhole token create berlin
+        kubectl --namespace tunnels exec service/wormhole-server -- wormhole token create berlin
 
       and in the other cluster:
 
         helm install wormhole CHART --namespace wormhole --create-namespace \\
           --set client.enabled=true --set client.token=TOKEN
 
-      (For many clients there is a PSK, which the server made itself: kubectl --namespace tunnels exec deploy/wormhole-server -- wormhole psk show)
+      (For many clients there is a PSK, which the server made itself: kubectl --namespace tunnels exec service/wormhole-server -- wormhole psk show)
 
       Expose a Service, and it is a Service on the other side:
 
