@@ -48,6 +48,7 @@ export class Spoke implements Control {
         ...parts,
         desiredTunnel: () => this.#desiredTunnel(),
         openToPeers: [],
+        syncPort: () => this.pairing()?.syncPort,
         peerAddresses: () => this.#peerAddresses(),
       },
       stop,

@@ -16,6 +16,11 @@ export interface FirewallBase {
   readonly tunnel?: Cidr;
   /** TCP ports on the tunnel address that every peer may reach: the sync port on a server, none on a client. */
   readonly openToPeers: readonly Port[];
+  /**
+   * A client's sync session: whoever connects to that port through the tunnel speaks for this peer, so of this machine's
+   * users this one alone may.
+   */
+  readonly syncFrom?: { readonly user: number; readonly port: Port };
   /** Port blocks that nginx holds: a port in one without a live listener is refused as if it were closed. */
   readonly blocks: readonly Block[];
 }

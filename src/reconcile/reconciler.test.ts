@@ -219,7 +219,7 @@ async function rig(options: { importPorts?: string; tunnel?: boolean } = {}): Pr
     alarms,
     logger: silentLogger,
     importAddresses: ["127.0.0.1"],
-    firewallBase: { interface: "wh-test", openToPeers: [] },
+    firewallBase: () => ({ interface: "wh-test", openToPeers: [] }),
     peerAddresses: () => peers,
     onCycle: () => {
       for (const resolve of waiting) resolve();

@@ -26,7 +26,7 @@ export interface ReconcilerParts {
   readonly logger: Logger;
   /** Where imports are bound. */
   readonly importAddresses: readonly string[];
-  readonly firewallBase: Pick<FirewallBase, "interface" | "openToPeers">;
+  readonly firewallBase: () => Omit<FirewallBase, "tunnel" | "blocks">;
   /** The tunnel address of every peer that exports may be meant for. */
   readonly peerAddresses: () => ReadonlyMap<PeerName, Ipv4>;
   /** Called with the milliseconds that each cycle took. */
@@ -414,7 +414,7 @@ export class Reconciler {
     const { proxy, firewall, firewallBase } = this.#parts;
     this.#blocks = proxy.blocks;
     const tunnel = this.#tunnel === undefined ? {} : { tunnel: this.#tunnel };
-    await firewall.reset({ ...firewallBase, ...tunnel, blocks: this.#blocks }, this.#desired.values());
+    await firewall.reset({ ...firewallBase(), ...tunnel, blocks: this.#blocks }, this.#desired.values());
   }
 
   /** Peers hear that an app goes before its listener does. */

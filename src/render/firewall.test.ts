@@ -200,4 +200,12 @@ describe("the table's name", () => {
     expect(tableName("a b; {")).toMatch(/^wormhole_a_b___-[0-9a-f]{8}$|^wormhole_a_b_+-?[0-9a-f]{8}$/);
     expect(tableName("a b")).not.toBe(tableName("a;b"));
   });
+
+  test("a client's sync port is for the user who runs it alone", () => {
+    const client = { ...server, interface: "wh-client", syncFrom: { user: 1000, port: port(8081) } };
+    expect(renderTable("wormhole_client", client, [])).toContain(
+      'oifname "wh-client" tcp dport 8081 meta skuid != 1000 tcp flags & (fin | syn | rst | ack) == syn reject with tcp reset',
+    );
+    expect(renderTable("wormhole_server", server, [])).not.toContain("skuid");
+  });
 });

@@ -52,6 +52,13 @@ export function renderTable(table: string, base: FirewallBase, elements: Iterabl
       `iifname ${device(base)} drop`,
       `oifname ${device(base)} drop`,
     ]),
+    ...(base.syncFrom === undefined
+      ? []
+      : [
+          chain("output", "type filter hook output priority filter - 10; policy accept;", [
+            `oifname ${device(base)} tcp dport ${base.syncFrom.port} meta skuid != ${base.syncFrom.user} ${opening} reject with tcp reset`,
+          ]),
+        ]),
     chain("from_tunnel", "", tunnel === undefined ? ["drop"] : fromTunnel(base, tunnel)),
     chain("closed_ports", "", closedPorts(base)),
   ];

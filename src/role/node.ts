@@ -1,5 +1,6 @@
 import type { Config } from "../config/config.ts";
 import type { Ipv4, Port } from "../model/addresses.ts";
+import type { FirewallBase } from "../model/firewall.ts";
 import type { PeerName } from "../model/names.ts";
 import { Alarms } from "../reconcile/alarms.ts";
 import { defaultQuarantine, Leases } from "../reconcile/leases.ts";
@@ -50,6 +51,8 @@ export interface NodeParts extends RoleParts {
   readonly desiredTunnel: () => Promise<TunnelDesired | undefined>;
   /** TCP ports on the tunnel address that peers may reach beside the apps. */
   readonly openToPeers: readonly Port[];
+  /** On a client: the server's port for sync sessions, once known. */
+  readonly syncPort?: () => Port | undefined;
   readonly peerAddresses: () => ReadonlyMap<PeerName, Ipv4>;
 }
 
@@ -99,7 +102,7 @@ export function createNode(parts: NodeParts, stop: AbortSignal): Node {
     alarms,
     logger,
     importAddresses: config.importAddresses,
-    firewallBase: { interface: config.interface, openToPeers: parts.openToPeers },
+    firewallBase: () => ({ interface: config.interface, openToPeers: parts.openToPeers, ...syncFrom(parts) }),
     peerAddresses: parts.peerAddresses,
     onCycle: (duration) => {
       for (const listener of onCycle) listener(duration);
@@ -130,6 +133,11 @@ export function createNode(parts: NodeParts, stop: AbortSignal): Node {
     onCycle,
     startedAt: Date.now(),
   };
+}
+
+function syncFrom({ syncPort }: NodeParts): Pick<FirewallBase, "syncFrom"> {
+  const [port, user] = [syncPort?.(), process.geteuid?.()];
+  return port === undefined || user === undefined ? {} : { syncFrom: { user, port } };
 }
 
 /** Ends watching and timers. nginx, WireGuard, firewall and Services stay: a restart must not touch a connection. */

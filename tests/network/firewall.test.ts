@@ -278,4 +278,19 @@ describe("the firewall target", () => {
     await held.talks();
     await held.close();
   });
+
+  test("of a client's machine, lets nobody but the client speak in its name", async () => {
+    const connects = async (user: number): Promise<boolean> => {
+      const connect = `exec 3<>/dev/tcp/${hub.address}/${sync}`;
+      const ran = await one.host.run(["setpriv", "--reuid", `${user}`, "bash", "-c", connect]);
+      return ran.code === 0;
+    };
+    expect([await connects(0), await connects(65_534)]).toEqual([true, true]);
+    const tunnel = one.desired([]).address;
+    const syncFrom = { user: 0, port: sync as Port };
+    const mine: FirewallBase = { interface: one.interface, tunnel, openToPeers: [], blocks: [], syncFrom };
+    await one.call("reset", { base: mine, live: [] });
+    expect([await connects(0), await connects(65_534)]).toEqual([true, false]);
+    await one.call("removeFirewall");
+  });
 });
