@@ -4,6 +4,7 @@
  *   guess URL SECONDS WORKERS        boxes made with PSKs that are wrong, as fast as they are answered
  *   slow URL COUNT SECONDS           COUNT requests that send a byte a second
  *   half ADDRESS:PORT COUNT SECONDS  COUNT connections that say nothing
+ *   again URL PSK NAME SECONDS WORKERS  a client with a good credential that pairs as fast as it is answered
  *   garbage ADDRESS:PORT COUNT SEED  bytes that are no HTTP
  * Each prints one line of JSON at its end.
  *   honest URL PSK NAME              pairs again every 100 ms; each line on stdin is answered with the times since
@@ -73,6 +74,30 @@ async function guess(
   };
   await Promise.all(Array.from({ length: workers }, work));
   return { sent, through, unanswered };
+}
+
+async function again(
+  url: string,
+  psk: string,
+  name: string,
+  seconds: number,
+  workers: number,
+): Promise<{ paired: number; other: number }> {
+  const end = performance.now() + seconds * 1000;
+  const credentialKey = await keyOf(url, psk);
+  const keys = newKeys();
+  let [paired, other] = [0, 0];
+  const work = async (): Promise<void> => {
+    while (performance.now() < end) {
+      const hello = await getHello(url);
+      const inner = introduction(name, keys);
+      if ((await post(url, JSON.stringify(forge(hello, { keys, credentialKey, inner })))) === 200)
+        paired += 1;
+      else other += 1;
+    }
+  };
+  await Promise.all(Array.from({ length: workers }, work));
+  return { paired, other };
 }
 
 interface Raw {
@@ -185,11 +210,13 @@ if (import.meta.main) {
   };
   if (verb === "mutate") done(await mutate(url, rest[0]!, rest[1]!, number(2), number(3)));
   else if (verb === "guess") done(await guess(url, number(0), number(1)));
+  else if (verb === "again") done(await again(url, rest[0]!, rest[1]!, number(2), number(3)));
   else if (verb === "slow") done(await raw(placeOf(url), number(0), number(1), slowly(new URL(url).host)));
   else if (verb === "half") done(await raw(placeOf(url), number(0), number(1), () => undefined));
   else if (verb === "garbage") {
     const random = randomFrom(number(1));
     done(await raw(placeOf(url), number(0), 2, (write) => write(garbage(random))));
   } else if (verb === "honest") await honest(url, rest[0]!, rest[1]!);
-  else throw new Error(`Cannot pass by as '${verb}': use mutate, guess, slow, half, garbage or honest`);
+  else
+    throw new Error(`Cannot pass by as '${verb}': use mutate, guess, again, slow, half, garbage or honest`);
 }

@@ -1,12 +1,13 @@
 import { cpuOf, memoryOf, processesOf } from "../../bench/usage.ts";
 import { percentile } from "../../bench/statistics.ts";
-import { appsOf } from "../../tests/e2e/site.ts";
+import { appsOf, psk, serverUrl } from "../../tests/e2e/site.ts";
 import type { Host } from "../../tests/support/host.ts";
 import { scan } from "../../tests/support/probes.ts";
 import { eventually, words } from "../../tests/support/process.ts";
 import type { Notes } from "../report.ts";
 import { flowTo, now, type Stage } from "../stage.ts";
 import type { Context } from "../suite.ts";
+import { program as passerby } from "./passerby-program.ts";
 import { program, type Flooded, type Hoarded, type Said } from "./takeover-program.ts";
 
 const device = "wh-client";
@@ -236,6 +237,13 @@ export async function takeover(
     await Bun.sleep(3000);
     notes.note(`${verb}: server's memory, more than before`, (await memory()) - small, "MB");
   }
+  say("pairs without end");
+  const pairs = attacker.host.must(
+    [process.execPath, passerby, "again", serverUrl, psk, "again", `${sizes.seconds + 5}`, "16"],
+    { timeout: 3_600_000 },
+  );
+  tell(notes, "pairs without end", await meanwhile(stage, sizes.seconds));
+  notes.note("pairs without end: answers", (await pairs).trim());
   say("hoard");
   const { apps } = await server.status();
   const echo = apps.find(({ name, direction }) => name === "echo" && direction === "export")!.listener!;

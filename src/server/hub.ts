@@ -2,6 +2,7 @@ import type { ServerConfig } from "../config/config.ts";
 import type { HostPort, Port } from "../model/addresses.ts";
 import type { Control } from "../model/control.ts";
 import type { PublicKey } from "../model/keys.ts";
+import type { PeerName } from "../model/names.ts";
 import type { Peer } from "../model/peers.ts";
 import { refuse, type Result } from "../model/result.ts";
 import type { AppReport, Health, PeerReport, StatusReport, TokenReport } from "../model/status.ts";
@@ -39,6 +40,8 @@ export class Hub implements Control {
   sync: SyncServer | undefined;
   readonly #parts: HubParts;
   readonly #enrolment: Enrolment;
+  /** When a peer's tunnel was last set up anew, on the clock that never jumps. */
+  readonly #metAt = new Map<PeerName, number>();
   #mtu: number | undefined;
 
   constructor(parts: HubParts, stop: AbortSignal) {
@@ -147,9 +150,10 @@ export class Hub implements Control {
   async #onPaired(peer: Peer, first: boolean): Promise<void> {
     const before = this.roster.addresses().get(peer.name);
     this.roster.refresh();
-    if (before !== peer.address) this.node.reconciler.world.peersChanged();
-    await this.node.keeper.apply();
-    if (!first && this.sync?.connected(peer.name) !== true) await this.#meetAnew(peer);
+    if (before !== peer.address) {
+      this.node.reconciler.world.peersChanged();
+      await this.node.keeper.apply();
+    } else if (!first && this.sync?.connected(peer.name) !== true) await this.#meetAnew(peer);
   }
 
   /**
@@ -157,6 +161,9 @@ export class Hub implements Control {
    * client whose clock was set back would be shut out for as long. To take the peer out and in forgets that time.
    */
   async #meetAnew(peer: Peer): Promise<void> {
+    const last = this.#metAt.get(peer.name) ?? Number.NEGATIVE_INFINITY;
+    if (performance.now() - last < meetInterval) return;
+    this.#metAt.set(peer.name, performance.now());
     try {
       await this.node.tunnel.reconnect(tunnelPeer(peer));
     } catch (error) {
@@ -170,6 +177,7 @@ export class Hub implements Control {
    */
   async #forget(peer: Peer): Promise<void> {
     const { config, logger } = this.#parts;
+    this.#metAt.delete(peer.name);
     this.roster.refresh();
     this.node.reconciler.world.peersChanged();
     await this.node.keeper.apply();
@@ -242,5 +250,11 @@ const tunnelPeer = ({ publicKey, presharedKey, address, endpoint }: Peer): Tunne
   address,
   ...(endpoint === undefined ? {} : { endpoint }),
 });
+
+/**
+ * Milliseconds between two times that a peer's tunnel is set up anew: half of what a client waits before it pairs
+ * again. One that pairs in a loop must not keep this side starting programs.
+ */
+const meetInterval = 5_000;
 
 const defaultWireguardPort = 51820 as Port;
