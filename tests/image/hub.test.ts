@@ -1,5 +1,6 @@
 import { afterAll, beforeAll, expect, test } from "bun:test";
-import { buildPatience, docker, releaseDocker } from "../support/docker.ts";
+import { readFileSync } from "node:fs";
+import { buildPatience, docker, mustDocker, releaseDocker } from "../support/docker.ts";
 import { fetchOn, hold } from "../support/probes.ts";
 import { serve } from "../support/services.ts";
 import { eventually } from "../support/process.ts";
@@ -40,6 +41,15 @@ afterAll(async () => {
   await hub?.close();
   await releaseDocker();
 }, 120_000);
+
+/** What a process calls itself now; empty once it is gone. */
+function titleOf(pid: number): string {
+  try {
+    return readFileSync(`/proc/${pid}/cmdline`, "utf8");
+  } catch {
+    return "";
+  }
+}
 
 /** Where the hub offers an imported app, at one of its published ports. */
 const offered = (name: string): Promise<string> =>
@@ -110,6 +120,64 @@ test(
     process.kill(wireguard.pid, "SIGKILL");
     await hub.container.process(/^wireguard-go/, wireguard);
     await fetched(url, "Hello from the spoke");
+  },
+  patience,
+);
+
+test(
+  "docker stop lets what is under way finish, then closes the rest, and needs no kill",
+  async () => {
+    const spoke = hub.lab.host("spoke");
+    const steady = Bun.listen({
+      hostname: hub.gateway,
+      port: 0,
+      socket: { data: (socket, data) => void socket.write(data) },
+    });
+    const [asked, finish] = [Promise.withResolvers<void>(), Promise.withResolvers<void>()];
+    const slow = Bun.serve({
+      hostname: hub.gateway,
+      port: 0,
+      idleTimeout: 0,
+      fetch: () => {
+        asked.resolve();
+        return new Response(
+          new ReadableStream({
+            async start(body) {
+              body.enqueue("the first half");
+              await finish.promise;
+              body.enqueue(" and the second");
+              body.close();
+            },
+          }),
+        );
+      },
+    });
+    hub.setApps([
+      { name: "steady", address: `${hub.gateway}:${steady.port}` },
+      { name: "slow", address: `${hub.gateway}:${slow.port}` },
+    ]);
+    const held = await hold(spoke, (await client.imported("steady")).listener);
+    const answer = fetchOn(spoke, `http://${(await client.imported("slow")).listener}/`, "--max-time", "60");
+    await asked.promise;
+    const workers = (await hub.container.processes()).filter(({ args }) => args.startsWith("nginx: worker"));
+
+    // Docker kills after these seconds: then the exit code would be 137.
+    const stopped = mustDocker("stop", "--time", "5", hub.container.name);
+    await eventually("nginx to drain", () =>
+      workers.some(({ pid }) => titleOf(pid).includes("shutting down")),
+    );
+    await held.talks();
+    finish.resolve();
+    expect((await answer).body).toBe("the first half and the second");
+    expect(held.lost).toBe(false);
+    await eventually("the end of the open connection", () => held.lost);
+    await stopped;
+    expect(await hub.container.inspect("{{.State.ExitCode}}")).toBe("0");
+
+    await Promise.all([held.close(), slow.stop(true)]);
+    steady.stop(true);
+    await mustDocker("start", hub.container.name);
+    await hub.container.healthy();
   },
   patience,
 );
