@@ -228,6 +228,17 @@ test("a token is good for its name, and for the first key that used it", async (
   expect(world.credentials.tokens()).toMatchObject([{ id, peer: "client1", boundTo: keys.publicKey }]);
 });
 
+test("of several keys that use a token at the same moment one has it, and nothing of the others is kept", async () => {
+  const world = await createWorld();
+  const { forgery } = await tokenFor(world, "client1");
+  const requests = await Promise.all(Array.from({ length: 8 }, () => forge(world, forgery)));
+  const statuses = await Promise.all(requests.map(async ({ body }) => (await post(world, body)).status));
+  expect(statuses.toSorted((a, b) => a - b)).toEqual([200, 409, 409, 409, 409, 409, 409, 409]);
+  const winner = requests[statuses.indexOf(200)]!.keys.publicKey;
+  expect([...world.store.all("peer").values()].map(({ publicKey }) => publicKey)).toEqual([winner]);
+  expect(world.credentials.tokens()).toMatchObject([{ boundTo: winner }]);
+});
+
 test("a revoked token opens nothing", async () => {
   const world = await createWorld();
   const { forgery, id } = await tokenFor(world, "client1");
