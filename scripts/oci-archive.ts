@@ -1,15 +1,33 @@
 /**
  * Reads `docker save` from standard input and writes an OCI image layout as a tar, which `docker load`, `podman load` and
  * `skopeo copy oci-archive:` take; the same bytes for the same files in the image, whenever and wherever it was built.
- *   docker save IMAGE | bun scripts/oci-archive.ts NAME:TAG FILE [ARCHITECTURE]
- * SOURCE_DATE_EPOCH is the time of everything.
+ *   docker save IMAGE | bun scripts/oci-archive.ts NAME:TAG FILE amd64|arm64
+ * SOURCE_DATE_EPOCH is the time of everything. A builder writes its own architecture into every image; what counts is
+ * which one the programs are for, so an image with a program for another one is refused.
  */
-import { mkdirSync, mkdtempSync, readFileSync, renameSync, rmSync, statSync, writeFileSync } from "node:fs";
+import {
+  closeSync,
+  mkdirSync,
+  mkdtempSync,
+  openSync,
+  readdirSync,
+  readFileSync,
+  readSync,
+  renameSync,
+  rmSync,
+  statSync,
+  writeFileSync,
+} from "node:fs";
 import { tmpdir } from "node:os";
-import { join } from "node:path";
+import { join, relative } from "node:path";
 
-const [name, file, architecture = "amd64"] = process.argv.slice(2);
-if (name === undefined || file === undefined) throw new Error("use oci-archive.ts NAME:TAG FILE");
+const [name, file, architecture] = process.argv.slice(2);
+/** e_machine of the ELF header (elf(5)), by Docker's names. */
+const machines: Readonly<Record<string, number>> = { amd64: 62, arm64: 183 };
+if (name === undefined || file === undefined || architecture === undefined || !(architecture in machines)) {
+  console.error("Cannot write an archive: use oci-archive.ts NAME:TAG FILE amd64|arm64");
+  process.exit(2);
+}
 const epoch = process.env["SOURCE_DATE_EPOCH"] ?? "0";
 const created = new Date(Number(epoch) * 1000).toISOString();
 
@@ -41,6 +59,21 @@ function sh(script: string, ...argv: readonly string[]): void {
   if (ran.exitCode !== 0) throw new Error(`${script} ended with ${ran.exitCode}`);
 }
 
+/** Throws where a program below `tree` is for another architecture. */
+function checkPrograms(tree: string): void {
+  const header = Buffer.alloc(20);
+  for (const entry of readdirSync(tree, { recursive: true, withFileTypes: true })) {
+    if (!entry.isFile()) continue;
+    const path = join(entry.parentPath, entry.name);
+    const opened = openSync(path, "r");
+    const length = readSync(opened, header);
+    closeSync(opened);
+    if (length < header.length || header.toString("latin1", 0, 4) !== "\x7fELF") continue;
+    if (header.readUInt16LE(18) !== machines[architecture!])
+      throw new Error(`Cannot write an image for ${architecture}: /${relative(tree, path)} is for another`);
+  }
+}
+
 /** Entries by name, with one time: what else is in a layer follows from the files. */
 const tarOptions = `--sort=name --mtime=@${epoch} --numeric-owner --format=gnu`;
 
@@ -49,6 +82,7 @@ async function addLayer(tar: string): Promise<{ diff: string; descriptor: Descri
   const plain = join(work, "layer.tar");
   mkdirSync(tree);
   sh(`tar -x --numeric-owner --same-permissions -f "$1" -C "$2"`, tar, tree);
+  checkPrograms(tree);
   sh(`tar -c ${tarOptions} -f "$1" -C "$2" .`, plain, tree);
   sh(`gzip --no-name -6 <"$1" >"$1.gz"`, plain);
   const diff = await sha256(plain);
