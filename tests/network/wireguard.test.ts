@@ -42,6 +42,8 @@ describe("the WireGuard target", () => {
       Site.start(lab.host("two"), "10.188.0.3"),
     ])) as [Site, Site, Site];
     await serve(hub.host, "tcp:7");
+    // A machine that routes, as one with containers does.
+    await hub.host.must(["sysctl", "-qw", "net.ipv4.ip_forward=1"]);
   });
   afterAll(() => lab?.close());
 
@@ -54,6 +56,12 @@ describe("the WireGuard target", () => {
     expect(status!.lastHandshake).toBeGreaterThan(0);
     expect((await hub.facts()).listenPort).toBe(port);
     expect((await one.facts()).listenPort).toBeGreaterThan(0);
+  });
+
+  test("forwards nothing that comes out of it, with a firewall or without, and leaves the rest of the machine alone", async () => {
+    const forwarding = async (name: string): Promise<string> =>
+      (await hub.host.must(["sysctl", "-n", `net.ipv4.conf.${name}.forwarding`])).trim();
+    expect([await forwarding(hub.interface), await forwarding("eth0")]).toEqual(["0", "1"]);
   });
 
   test("runs no program for what is applied already", async () => {

@@ -1,3 +1,4 @@
+import { writeFileSync } from "node:fs";
 import {
   formatCidr,
   formatHostPort,
@@ -148,6 +149,7 @@ export function wireguardTarget(options: WireguardOptions): WireguardTarget {
     await wg.setAddress(wanted.address, present?.addresses ?? []);
     if (present === undefined || present.mtu !== wanted.mtu || !present.up || present.alias !== mark)
       await wg.setLink({ mtu: wanted.mtu, alias: mark });
+    forwardNothing(name);
     state.link = link;
   }
 
@@ -297,6 +299,19 @@ interface Located {
   readonly change: PeerChange;
   readonly section: NewPeer;
   readonly failure?: string;
+}
+
+/**
+ * What comes out of the tunnel is for this machine. nft says so too; where there is none, a machine that routes would
+ * take a peer's packets to its neighbours and containers. Best effort: /proc/sys is read-only in many containers, and
+ * whoever switches routing on anew switches it on for every interface.
+ */
+function forwardNothing(name: string): void {
+  try {
+    writeFileSync(`/proc/sys/net/ipv4/conf/${name}/forwarding`, "0");
+  } catch {
+    // Then nft alone holds.
+  }
 }
 
 const sectionOf = (peer: TunnelPeer, added: boolean): NewPeer => ({
