@@ -42,3 +42,11 @@ export class KubeError extends Error {
     this.retryAfter = retryAfter;
   }
 }
+
+/** Why a watch is given up that should have ended and did not. */
+export class SilentWatch extends Error {
+  override readonly name = "SilentWatch";
+  constructor(seconds: number) {
+    super(`the watch was to end after ${seconds} s and did not: its connection is dead`);
+  }
+}

@@ -1,5 +1,5 @@
 import type { Logger } from "../system/log.ts";
-import { KubeError, type KubeApi, type WatchEvent } from "./api.ts";
+import { KubeError, SilentWatch, type KubeApi, type WatchEvent } from "./api.ts";
 import { realClock, type Clock } from "./clock.ts";
 import { errorOfEvent } from "./transport.ts";
 
@@ -205,13 +205,6 @@ async function* watchFor(
   } finally {
     signal.removeEventListener("abort", stop);
     done.abort();
-  }
-}
-
-class SilentWatch extends Error {
-  override readonly name = "SilentWatch";
-  constructor(seconds: number) {
-    super(`the watch was to end after ${seconds} s and did not: its connection is dead`);
   }
 }
 

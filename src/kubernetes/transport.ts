@@ -1,5 +1,5 @@
 import type { Configuration, KubeConfig } from "@kubernetes/client-node";
-import { KubeError, type KubeApi, type KubeRequest, type WatchEvent } from "./api.ts";
+import { KubeError, SilentWatch, type KubeApi, type KubeRequest, type WatchEvent } from "./api.ts";
 import { credentials, CredentialsError, loadConfig, type Access, type Credentials } from "./credentials.ts";
 import { linesOf } from "./lines.ts";
 
@@ -27,7 +27,12 @@ interface Call {
   readonly body?: string | Uint8Array;
   readonly headers: Readonly<Record<string, string>>;
   readonly signal: AbortSignal;
+  /** Over a connection that nothing else has used. */
+  readonly fresh: boolean;
 }
+
+/** Milliseconds for which Bun keeps idle connections. */
+const idleLife = 300_000;
 
 /**
  * Reaches an API server with what a kubeconfig or the pod's service account gives: client certificates, bearer tokens
@@ -60,8 +65,27 @@ function over(
   const limited = (own: AbortSignal | undefined): AbortSignal =>
     AbortSignal.any([AbortSignal.timeout(timeout), own, end].filter((one) => one !== undefined));
 
+  /** When a connection was found to carry nothing any more: those that were idle then are no better. */
+  let silent = Number.NEGATIVE_INFINITY;
+  const noteSilence = (): void => void (silent = performance.now());
+  const distrustful = (): boolean => performance.now() - silent < idleLife;
+
   const request = async <T>(method: Method, path: string, asked: KubeRequest = {}): Promise<T> => {
     const signal = limited(asked.signal);
+    try {
+      return await exchange<T>(method, path, asked, signal);
+    } catch (error) {
+      if (signal.aborted && isTimeout(signal.reason)) noteSilence();
+      throw error;
+    }
+  };
+
+  const exchange = async <T>(
+    method: Method,
+    path: string,
+    asked: KubeRequest,
+    signal: AbortSignal,
+  ): Promise<T> => {
     const response = await send(keys, server, {
       method,
       url: path + queryOf(asked.query),
@@ -71,6 +95,7 @@ function over(
       },
       ...(asked.body === undefined ? {} : { body: JSON.stringify(asked.body) }),
       signal,
+      fresh: distrustful(),
     });
     const text = await answered(server, signal, response.text());
     if (!response.ok) throw errorOf(response, text);
@@ -82,11 +107,16 @@ function over(
     query: Readonly<Record<string, string>>,
     signal: AbortSignal,
   ): AsyncGenerator<WatchEvent> {
+    signal.addEventListener("abort", () => {
+      if (signal.reason instanceof SilentWatch) noteSilence();
+    });
     const response = await send(keys, server, {
       method: "GET",
       url: path + queryOf({ ...query, watch: "true" }),
       headers: { Accept: "application/json" },
       signal,
+      // One that replaces a silent watch must not get a connection that fell silent in the pool.
+      fresh: true,
     });
     if (!response.ok) throw errorOf(response, await answered(server, signal, response.text()));
     if (response.body === null) return;
@@ -113,6 +143,7 @@ function over(
           headers: context.getHeaders(),
           ...(typeof body === "string" ? { body } : {}),
           signal: limited(context.getSignal()),
+          fresh: distrustful(),
         });
         const bytes = Buffer.from(await sent.arrayBuffer());
         return new client.ResponseContext(sent.status, Object.fromEntries(sent.headers), {
@@ -152,6 +183,7 @@ const attempt = (access: Access, server: string, call: Call): Promise<Response> 
       // A redirect would carry the credentials elsewhere; API servers send none.
       redirect: "error",
       signal: call.signal,
+      ...(call.fresh ? { keepalive: false } : {}),
       // Bun gives up an idle connection after five minutes otherwise; signals are the limit here.
       timeout: false,
     } as BunFetchRequestInit),

@@ -19,18 +19,21 @@ afterAll(() => server.stop(), patience);
 beforeEach(async () => {
   proxy = await meanProxy(Number(new URL(server.url).port));
   end = new AbortController();
-  const user = {
-    "client-certificate": join(server.directory, "admin.crt"),
-    "client-key": join(server.directory, "admin.key"),
-  };
-  api = await connect({
-    kubeconfig: await server.kubeconfigFor("proxied", user, { server: `https://127.0.0.1:${proxy.port}` }),
-  });
+  api = await connect({ kubeconfig: await proxied() });
 });
 afterEach(async () => {
   end.abort();
   await proxy.stop();
 });
+
+/** A kubeconfig that leads through the proxy. */
+function proxied(): Promise<string> {
+  const user = {
+    "client-certificate": join(server.directory, "admin.crt"),
+    "client-key": join(server.directory, "admin.key"),
+  };
+  return server.kubeconfigFor("proxied", user, { server: `https://127.0.0.1:${proxy.port}` });
+}
 
 let count = 0;
 /** A ConfigMap of a name of its own, in a namespace that nobody else here uses. */
@@ -117,6 +120,48 @@ test(
     await done;
   },
   patience * 2,
+);
+
+/** As many idle connections as a burst of requests leaves behind. */
+const burst = (over: KubeApi): Promise<unknown> =>
+  Promise.all(Array.from({ length: 8 }, () => over.request("GET", "/api/v1/namespaces/default")));
+
+test(
+  "idle connections that fell silent too do not carry the watch that replaces a silent one",
+  async () => {
+    let watches = 0;
+    const counting: KubeApi = {
+      ...api,
+      watch: (...asked) => {
+        watches += 1;
+        return api.watch(...asked);
+      },
+    };
+    const { known, done } = follow(counting, hasty);
+    await has(known, await make());
+    await burst(api);
+    proxy.silence();
+    const before = watches;
+    await has(known, await make());
+    expect(watches).toBe(before + 1);
+    end.abort();
+    await done;
+  },
+  patience * 2,
+);
+
+test(
+  "one request that nobody answers is enough to leave the connections that fell silent",
+  async () => {
+    const impatient = await connect({ kubeconfig: await proxied(), timeout: 2000 });
+    await burst(impatient);
+    proxy.silence();
+    expect(await impatient.request("GET", "/version").catch((error: unknown) => error)).toBeInstanceOf(
+      TypeError,
+    );
+    await burst(impatient);
+  },
+  patience,
 );
 
 test(

@@ -11,6 +11,8 @@ export interface MeanProxy {
   reset(): void;
   /** Carries nothing any more on the open connections, and says nothing; new ones work. */
   silence(): void;
+  /** As `silence`, and new connections are taken and carry nothing either, until it is healed. */
+  swallow(): void;
   /** Ends every open connection and takes no new one until it is healed. */
   cut(): void;
   heal(): void;
@@ -20,9 +22,16 @@ export interface MeanProxy {
 export async function meanProxy(target: number): Promise<MeanProxy> {
   const pairs = new Set<{ near: Socket; far: Socket }>();
   let accepted = 0;
-  let broken = false;
+  let way: "open" | "cut" | "swallows" = "open";
+  const swallowed = new Set<Socket>();
   const server = createServer((near) => {
-    if (broken) return void near.resetAndDestroy();
+    if (way === "cut") return void near.resetAndDestroy();
+    if (way === "swallows") {
+      swallowed.add(near);
+      near.on("error", () => undefined);
+      near.on("close", () => swallowed.delete(near));
+      return void near.pause();
+    }
     accepted++;
     const far = connect(target, "127.0.0.1");
     const pair = { near, far };
@@ -44,26 +53,33 @@ export async function meanProxy(target: number): Promise<MeanProxy> {
   const each = (work: (near: Socket, far: Socket) => void): void => {
     for (const { near, far } of Array.from(pairs)) work(near, far);
   };
+  const silence = (): void =>
+    each((near, far) => {
+      near.unpipe(far);
+      far.unpipe(near);
+      near.pause();
+      far.pause();
+    });
   return {
     port: typeof address === "object" && address !== null ? address.port : 0,
     accepted: () => accepted,
     close: () => each((near) => near.end()),
     reset: () => each((near) => near.resetAndDestroy()),
-    silence: () =>
-      each((near, far) => {
-        near.unpipe(far);
-        far.unpipe(near);
-        near.pause();
-        far.pause();
-      }),
+    silence,
+    swallow: () => {
+      way = "swallows";
+      silence();
+    },
     cut: () => {
-      broken = true;
+      way = "cut";
       each((near) => near.destroy());
     },
     heal: () => {
-      broken = false;
+      way = "open";
+      for (const near of swallowed) near.destroy();
     },
     stop: async () => {
+      for (const near of swallowed) near.destroy();
       each((near) => near.destroy());
       await new Promise<void>((done) => server.close(() => done()));
     },
