@@ -4,7 +4,7 @@
 # docs/image.md says what is in it, and why.
 FROM debian:trixie-slim AS debian
 RUN apt-get update -qq && apt-get install -yqq --no-install-recommends binutils
-COPY image/assemble image/files.txt image/check /build/
+COPY image/assemble image/files.txt /build/
 ARG ARCHITECTURE=amd64
 RUN /build/assemble "$ARCHITECTURE" /build/files.txt /root-of-image
 RUN install -d -m 0700 /state
@@ -39,6 +39,7 @@ RUN target=linux-x64-baseline; [ "$ARCHITECTURE" = amd64 ] || target=linux-arm64
 FROM debian AS checked
 COPY --from=wireguard /out/ /programs/
 COPY --from=wormhole /out/wormhole /programs/usr/local/bin/
+COPY image/check /build/
 ARG ARCHITECTURE=amd64
 RUN /build/check "$ARCHITECTURE" /root-of-image /programs
 

@@ -99,6 +99,27 @@ test(
 );
 
 test(
+  "a role that hangs does not answer /live, though its port still takes connections",
+  async () => {
+    const address = await hub.container.inspect("{{range .NetworkSettings.Networks}}{{.IPAddress}}{{end}}");
+    const live = (): Promise<Response> =>
+      fetch(`http://${address}:8082/live`, { signal: AbortSignal.timeout(2_000) });
+    expect((await live()).status).toBe(200);
+    const { pid } = await hub.container.process(/^\/usr\/local\/bin\/wormhole server/);
+    process.kill(pid, "SIGSTOP");
+    try {
+      const taken = await Bun.connect({ hostname: address, port: 8082, socket: { data: () => undefined } });
+      expect(await live().catch((error: Error) => error.name)).toBe("TimeoutError");
+      taken.terminate();
+    } finally {
+      process.kill(pid, "SIGCONT");
+    }
+    expect((await live()).status).toBe(200);
+  },
+  patience,
+);
+
+test(
   "the supervisor brings nginx back",
   async () => {
     const url = `http://${await offered("web")}/`;

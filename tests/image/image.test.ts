@@ -1,4 +1,6 @@
 import { afterAll, beforeAll, expect, test } from "bun:test";
+import { join } from "node:path";
+import { parse } from "yaml";
 import type { StatusReport } from "../../src/model/status.ts";
 import {
   buildPatience,
@@ -13,6 +15,7 @@ import {
 import { words } from "../support/process.ts";
 import { documentedFlags } from "./hub.ts";
 
+const root = join(import.meta.dir, "../..");
 let built = "";
 const made: Container[] = [];
 
@@ -59,6 +62,30 @@ test("the image has no shell, no interpreter, no package manager and nothing tha
   expect(files.filter(({ mode }) => /^-..[sS]|^-.....[sS]/.test(mode))).toEqual([]);
   expect(files.filter(({ path }) => /build-machine|node_modules|\.deb$/.test(path))).toEqual([]);
   expect(files.some(({ path }) => path === "/var/lib/dpkg/status")).toBe(true);
+});
+
+test("examples/compose.yaml gives the hub what docs/quickstart-vm-hub.md gives it", async () => {
+  const { services } = parse(await Bun.file(join(root, "examples/compose.yaml")).text()) as {
+    readonly services: { readonly hub: Readonly<Record<string, unknown>> };
+  };
+  const { hub } = services;
+  const list = (name: string): readonly string[] => hub[name] as readonly string[];
+  const given = [
+    ...(hub["read_only"] === true ? ["--read-only"] : []),
+    ...list("tmpfs").map((path) => `--tmpfs ${path}`),
+    ...list("devices").map((path) => `--device ${path}`),
+    ...list("cap_drop").map((name) => `--cap-drop ${name}`),
+    ...list("cap_add").map((name) => `--cap-add ${name}`),
+  ];
+  expect(given.join(" ")).toBe(documentedFlags.join(" "));
+  const guide = await Bun.file(join(root, "docs/quickstart-vm-hub.md")).text();
+  const run = /```\n(docker run --detach --name wormhole[\s\S]*?)docker exec/
+    .exec(guide)![1]!
+    .replaceAll("\\\n", "");
+  expect(run.replaceAll(/\s+/g, " ")).toContain(documentedFlags.join(" "));
+  expect(list("ports").toSorted()).toEqual(
+    [...run.matchAll(/--publish (\S+)/g)].map((match) => match[1]!).sort(),
+  );
 });
 
 test("a server runs read-only with the documented capabilities alone, and only the supervisor is root", async () => {

@@ -2,19 +2,22 @@ import { afterAll, expect, test } from "bun:test";
 import { cpSync, mkdtempSync, readdirSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { buildPatience, releaseDocker } from "../support/docker.ts";
 import { must, run, words } from "../support/process.ts";
 
 const root = join(import.meta.dir, "../..");
 const directory = mkdtempSync(join(tmpdir(), "wormhole-release-"));
-const patience = 300_000;
 
-afterAll(() => rmSync(directory, { recursive: true, force: true }));
+afterAll(async () => {
+  rmSync(directory, { recursive: true, force: true });
+  await releaseDocker();
+}, 60_000);
 
 /** A copy of what a release is made of; `from` is the working tree or another copy. */
 function copy(from: string, name: string): string {
   const to = join(directory, name);
   for (const path of words(
-    "src scripts node_modules package.json bun.lock bunfig.toml tsconfig.json CHANGELOG.md",
+    "src scripts image node_modules Dockerfile .dockerignore package.json bun.lock bunfig.toml tsconfig.json CHANGELOG.md",
   ))
     cpSync(join(from, path), join(to, path), { recursive: true, verbatimSymlinks: true });
   return to;
@@ -22,8 +25,8 @@ function copy(from: string, name: string): string {
 
 const release = (tree: string, ...parts: readonly string[]): Promise<string> =>
   must([join(tree, "scripts/release"), "--snapshot", ...parts], {
-    env: { RELEASE_TARGETS: `linux-${process.arch}` },
-    timeout: patience,
+    env: { RELEASE_TARGETS: `linux-${process.arch}`, RELEASE_ARCHITECTURES: "amd64" },
+    timeout: buildPatience,
   });
 
 test(
@@ -32,14 +35,17 @@ test(
     const first = copy(root, "first");
     const second = copy(first, "elsewhere/second");
     const outputs = [];
-    for (const tree of [first, second]) outputs.push((await release(tree, "binaries", "notes")).trim());
+    for (const tree of [first, second])
+      outputs.push((await release(tree, "binaries", "image", "sbom", "notes")).trim());
     const sums = outputs.map((output) => readFileSync(join(output, "SHA256SUMS"), "utf8"));
     expect(sums[0]).toMatch(/ wormhole-[0-9.]+-linux-/);
+    expect(sums[0]).toMatch(/ wormhole-[0-9.]+-image-amd64.tar$/m);
+    expect(sums[0]).toMatch(/ wormhole-[0-9.]+-image-amd64.cdx.json$/m);
     expect(sums[0]).toContain(" RELEASE_NOTES.md");
     expect(sums[1]).toBe(sums[0]!);
-    expect(readdirSync(outputs[0]!).length).toBe(3);
+    expect(readdirSync(outputs[0]!).length).toBe(6);
   },
-  2 * patience,
+  buildPatience,
 );
 
 test("a release of a version that package.json does not name is refused", async () => {
