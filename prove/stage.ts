@@ -1,7 +1,7 @@
 import { appsOf, createSites, startClient, startServer, type Sites } from "../tests/e2e/site.ts";
 import type { Lab } from "../tests/support/lab.ts";
 import { eventually } from "../tests/support/process.ts";
-import type { Settings, Wormhole } from "../tests/support/wormhole.ts";
+import type { App, Settings, Wormhole } from "../tests/support/wormhole.ts";
 import type { Notes } from "./report.ts";
 import { Flow, Holdings, type FlowResult, type Holding } from "./traffic.ts";
 
@@ -14,6 +14,9 @@ export interface StageOptions {
   /** Of both roles, and of the server alone. */
   readonly settings?: Settings;
   readonly server?: Settings;
+  /** Of one of them. Without `files`, its apps come from where these say. */
+  readonly each?: (role: "server" | "client1" | "client2") => Settings;
+  readonly files?: boolean;
   /** Before anything starts. */
   readonly prepare?: (lab: Lab) => Promise<void>;
   /** Held connections in each direction. */
@@ -52,10 +55,16 @@ export class Stage {
     try {
       await options.prepare?.(lab);
       const settings = { wireguard: "userspace", ...options.settings };
-      const server = await startServer(lab, { ...settings, ...options.server });
+      const of = (name: "server" | "client1" | "client2"): Settings => ({
+        ...settings,
+        ...(name === "server" ? options.server : {}),
+        ...options.each?.(name),
+      });
+      const apps = (site: string): readonly App[] => (options.files === false ? [] : appsOf(site));
+      const server = await startServer(lab, of("server"), apps("intranet"));
       const [client1, client2] = await Promise.all([
-        startClient(lab, "client1", settings, appsOf("shop")),
-        startClient(lab, "client2", settings, appsOf("office")),
+        startClient(lab, "client1", of("client1"), apps("shop")),
+        startClient(lab, "client2", of("client2"), apps("office")),
       ]);
       started.push(client1, client2);
       await Promise.all([server.connected("client1"), server.connected("client2")]);

@@ -1,4 +1,6 @@
 import { alone, type Suite } from "../suite.ts";
+import { onCluster } from "./cluster.ts";
+import { away, expired, silent, tombstones } from "./kubernetes.ts";
 import { partitions, weather } from "./network.ts";
 import { carriers, daemon, randomKills, restarts } from "./processes.ts";
 import { damagedState, diskFull, oneBad, replaced, revoke } from "./state.ts";
@@ -16,4 +18,8 @@ export const faults: Suite = {
   "damaged-state": alone(damagedState),
   revoke: alone(revoke),
   "one-bad": alone(oneBad),
+  "kubernetes-away": onCluster(away),
+  "kubernetes-expired": onCluster(expired),
+  "kubernetes-tombstones": onCluster(tombstones),
+  "kubernetes-silent": onCluster(silent),
 };
