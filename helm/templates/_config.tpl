@@ -59,6 +59,11 @@ token is the stronger one, since it is this client's alone.
 {{- if eq .role "server" -}}
 {{- $_ = set $config "tunnel" (printf "%s/%d" $values.wg.internalHost (int $values.wg.subnetMask)) -}}
 {{- if $values.wg.publicHost }}{{ $_ = set $config "endpoint" $values.wg.publicHost }}{{ end -}}
+{{- /* Clients reach a NodePort at the node's port, which tokens must hold. */ -}}
+{{- if and (eq $values.service.type "NodePort") $values.wg.publicHost $values.service.nodePorts.pairing -}}
+{{- $host := regexReplaceAll ":[0-9]+$" $values.wg.publicHost "" -}}
+{{- $_ = set $config "publicUrl" (printf "http://%s:%d" $host (int $values.service.nodePorts.pairing)) -}}
+{{- end -}}
 {{- if include "wormhole.leaderElection" . }}{{ $_ = set $config "leaderElection" true }}{{ end -}}
 {{- else -}}
 {{- if $values.serverDsn }}{{ $_ = set $config "server" $values.serverDsn -}}

@@ -228,7 +228,24 @@ test(
         kubectl annotate service NAME wormhole.glothriel.github.com/exposed=yes
       "
     `);
-    expect(await notes("a NodePort")).toContain("wormhole token create berlin");
+    // The token holds the address, with the node's port and not the Service's.
+    expect(await notes("a NodePort")).toEndWith(`wormhole token create berlin
+
+and in the other cluster:
+
+  helm install wormhole CHART --namespace wormhole --create-namespace \\
+    --set client.enabled=true --set client.token=TOKEN
+
+(For many clients there is a PSK, which the server made itself: kubectl --namespace tunnels exec service/wormhole-server -- wormhole psk show)
+
+Expose a Service, and it is a Service on the other side:
+
+  kubectl annotate service NAME wormhole.glothriel.github.com/exposed=yes
+`);
+    expect(await notes("a NodePort that Kubernetes chooses")).toContain(
+      "    --set client.enabled=true --set client.token=TOKEN \\\n    --set client.serverDsn=http://NODE-ADDRESS:PORT\n\n" +
+        "with the port that `kubectl --namespace tunnels get service wormhole-server` shows for 8080/TCP.",
+    );
   },
   patience * 2,
 );

@@ -22,6 +22,17 @@ const config = (objects: readonly KubeObject[], role: string, suffix = ""): Reco
     at(find(objects, "ConfigMap", `wormhole-${role}${suffix}`), "data", `${role}.yaml`) as string,
   ) as Record<string, unknown>;
 
+test(
+  "a token for a NodePort holds the node's port, where values say which",
+  async () => {
+    expect(config(await objectsOf("a NodePort"), "server")["publicUrl"]).toBe("http://192.0.2.1:31080");
+    expect(
+      config(await objectsOf("a NodePort that Kubernetes chooses"), "server")["publicUrl"],
+    ).toBeUndefined();
+  },
+  patience,
+);
+
 describe.each(names)("%s", (name) => {
   test(
     "names are unique, and everything namespaced is in the release's namespace or a watched one",

@@ -49,6 +49,9 @@ export const sets: Readonly<Record<string, Values>> = {
       wg: { publicHost: "192.0.2.1:31820" },
     },
   },
+  "a NodePort that Kubernetes chooses": {
+    server: { enabled: true, service: { type: "NodePort" }, wg: { publicHost: "[2001:db8::1]:31820" } },
+  },
   "a load balancer with everything": {
     server: {
       enabled: true,
