@@ -219,6 +219,7 @@ async function rig(options: { importPorts?: string; tunnel?: boolean } = {}): Pr
     alarms,
     logger: silentLogger,
     importAddresses: ["127.0.0.1"],
+    now: () => now,
     firewallBase: () => ({ interface: "wh-test", openToPeers: [] }),
     peerAddresses: () => peers,
     onCycle: () => {
@@ -610,6 +611,36 @@ test("a peer that announces thousands delays another's change by one turn, and a
   await one.cycle();
   const seen = new Set(rows.flatMap((row) => (row.kind === "lease" ? [row.key] : [])));
   expect([...seen].filter((key) => key.startsWith("import/client1/")).length).toBe(2 * first);
+});
+
+test("a peer that announces and withdraws without end is made to wait, and nobody else", async () => {
+  const one = await rig({ importPorts: "25001-30000" });
+  await one.start();
+  const { world: inbox } = one.reconciler;
+  const client1 = (): number =>
+    [...one.world.routes.values()].filter((each) => each.peer === "client1").length;
+  const many = Array.from({ length: 1000 }, (_, i) => announced(`a${i}`, 20000 + i));
+  let changes = 0;
+  for (let round = 0; changes < 20_000; round++) {
+    inbox.replace(peer("client1"), round % 2 === 0 ? many : []);
+    const wanted = round % 2 === 0 ? 1000 : 0;
+    while (client1() !== wanted) await one.cycle();
+    changes += 1000;
+  }
+  inbox.replace(peer("client1"), many);
+  inbox.change(peer("client2"), [announced("other")], []);
+  await one.cycle();
+  expect([...one.world.routes.values()].map((each) => `${each.peer} ${each.app}`)).toEqual(["client2 other"]);
+  now += 1000;
+  while (client1() < 200) await one.cycle();
+  expect(client1()).toBe(200);
+  // What waits is withdrawn for nothing, and what is there as soon as there is budget for it.
+  inbox.replace(peer("client1"), []);
+  now += 1000;
+  while (client1() > 0) await one.cycle();
+  now += 5;
+  inbox.change(peer("client1"), [announced("last")], []);
+  while (client1() === 0) await one.cycle();
 });
 
 test("thousands that find no port are asked for once, and then rest", async () => {

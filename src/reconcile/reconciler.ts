@@ -3,6 +3,7 @@ import { remoteKey, type AnnouncedApp, type RemoteKey, type ResolvedApp } from "
 import { listenerKey, type Listener, type ListenerDelta, type ListenerKey } from "../model/listeners.ts";
 import type { AppName, PeerName } from "../model/names.ts";
 import type { Refusal, Result } from "../model/result.ts";
+import { createBudget, type Budget, type BudgetLimits } from "../protocol/budget.ts";
 import { announce, planExport, planImport, sameListener, visibleTo } from "../plan/listeners.ts";
 import type { ResolvedSource } from "../sources/source.ts";
 import { leaseKey, type Lease } from "../store/records.ts";
@@ -32,6 +33,8 @@ export interface ReconcilerParts {
   /** Called with the milliseconds that each cycle took. */
   readonly onCycle?: (duration: number) => void;
   readonly onAnnounced?: OnAnnounced;
+  /** Milliseconds that never jump; default: the process's clock. */
+  readonly now?: () => number;
 }
 
 /** Called with the exports that changed when what peers may use is as it should be; `live` gives one that they may. */
@@ -75,6 +78,9 @@ export class Reconciler {
   /** Changed imports that wait for a turn, and those that found no port: they wait until no others do. */
   readonly #later = new Set<RemoteKey>();
   readonly #denied = new Set<RemoteKey>();
+  readonly #budgets = new Map<string, Budget>();
+  /** Milliseconds until those that wait are due; undefined: none waits. */
+  #nextTurn: number | undefined;
 
   /** By listener key: what should be, what is, and where the two may differ. */
   readonly #desired = new Map<ListenerKey, Listener>();
@@ -153,29 +159,52 @@ export class Reconciler {
     const leased = await this.#lease(leases);
     const applied = await this.#apply();
     // What failed has its own time to be tried again.
-    if (this.#later.size > 0 && leased && applied) this.wake();
+    if (this.#nextTurn === 0 && leased && applied) this.wake();
+    else if (this.#nextTurn !== undefined) this.#wakeup.wakeIn(Math.max(this.#nextTurn, 1));
     this.#parts.onCycle?.(performance.now() - begun);
   }
 
   /**
    * The imports of this turn: of each peer some, so that one that announces thousands does not keep the others waiting
-   * for longer than a turn with that many takes. What changes again before its turn comes is done once. The first turn
-   * takes all, since what nobody wants then is released.
+   * for longer than a turn with that many takes, and no more than its budget has. What changes again before its turn
+   * comes is done once, and what was withdrawn before it came to be costs nothing. The first turn takes all, since what
+   * nobody wants then is released.
    */
   #takeRemotes(): RemoteKey[] {
     const due = new Set([...this.#later, ...drain(this.world.dirtyRemotes)]);
     if (this.#later.size === 0) for (const key of drain(this.#denied)) due.add(key);
     this.#later.clear();
+    this.#nextTurn = undefined;
     const taken: RemoteKey[] = [];
     const counts = new Map<string, number>();
+    const known: ReadonlyMap<string, unknown> = this.#parts.peerAddresses();
     for (const key of due) {
+      if (!this.world.remotes.has(key) && !this.#planned.has(`import/${key}`)) {
+        this.#refused.delete(`import/${key}`);
+        continue;
+      }
       const peer = key.slice(0, key.indexOf("/"));
       const count = counts.get(peer) ?? 0;
-      counts.set(peer, count + 1);
-      if (count < remotesPerTurn || !this.#adopted) taken.push(key);
-      else this.#later.add(key);
+      const room = count < remotesPerTurn;
+      // What a peer leaves that is no peer any more is not charged to anybody.
+      if (!this.#adopted || (room && (!known.has(peer) || this.#budgetOf(peer).spend(1)))) {
+        counts.set(peer, count + 1);
+        taken.push(key);
+        continue;
+      }
+      this.#later.add(key);
+      this.#nextTurn = Math.min(this.#nextTurn ?? Infinity, room ? emptyBudgetPause : 0);
     }
     return taken;
+  }
+
+  #budgetOf(peer: string): Budget {
+    let budget = this.#budgets.get(peer);
+    if (budget === undefined) {
+      budget = createBudget(changeLimits, this.#parts.now ?? (() => performance.now()));
+      this.#budgets.set(peer, budget);
+    }
+    return budget;
   }
 
   /** What an export needs, or nothing where it is gone, not visible to anybody, or there is no tunnel yet. */
@@ -473,6 +502,12 @@ interface Wanted {
 
 /** Changed imports of one peer in one turn. A turn with 500 takes about 0.2 s; what fills the first block of ports is one. */
 const remotesPerTurn = 500;
+
+/** Changes that a peer may have made at once, and then each second: as many as one that keeps to `sendLimits` sends. */
+const changeLimits: BudgetLimits = { burst: 20_000, perSecond: 200 };
+
+/** Milliseconds until a peer whose budget is empty has its next turn. */
+const emptyBudgetPause = 250;
 
 /** Milliseconds until a subject that found no port tries again: others' quarantines end without a sign. */
 const refusedAgainAfter = 30_000;
