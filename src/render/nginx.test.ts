@@ -64,6 +64,12 @@ test("The whole configuration", () => {
         proxy_buffer_size 64k;
         proxy_socket_keepalive on;
         tcp_nodelay on;
+        map $remote_addr $wormhole_guest {
+            "~^(127\\.|::1$)" "";
+            default $binary_remote_addr;
+        }
+        limit_conn_zone $binary_remote_addr zone=export:4m;
+        limit_conn_zone $wormhole_guest zone=import:4m;
 
         server { # export tcp
             listen 10.188.0.1:20000-20511 so_keepalive=120s:30s:4 backlog=4096;
@@ -75,12 +81,14 @@ test("The whole configuration", () => {
             listen 127.0.0.1:25000-25006 so_keepalive=120s:30s:4 backlog=4096;
             listen 127.0.0.1:25008 so_keepalive=120s:30s:4 backlog=4096;
             listen [fd00::7]:25000-25511 so_keepalive=120s:30s:4 backlog=4096;
+            limit_conn import 4726;
             proxy_timeout 24d;
             proxy_pass $wormhole_upstream;
         }
 
         server { # import udp
             listen 127.0.0.1:25000-25063 udp reuseport;
+            limit_conn import 4726;
             proxy_timeout 30s;
             proxy_pass $wormhole_upstream;
         }
@@ -108,7 +116,7 @@ test("Where the tunnel is known, exports are for its peers and imports for every
   expect(render("import").map((rule) => rule.trim())).toEqual(["deny 10.188.0.0/24;"]);
 });
 
-test("Of several peers one gets a quarter of what a worker has room for beside its listeners, datagrams too", () => {
+test("One source gets a quarter of what a worker has room for beside its listeners, datagrams too", () => {
   const sections = (["tcp", "udp"] as const).flatMap((protocol) =>
     (["export", "import"] as const).map((direction) => ({
       direction,
@@ -116,15 +124,21 @@ test("Of several peers one gets a quarter of what a worker has room for beside i
       listens: [{ address: ip("10.188.0.7"), range: range(20000, 20499) }],
     })),
   );
-  const text = renderNginx({ ...settings, severalPeers: true }, sections);
-  expect(text.match(/server \{ # \w+ \w+|limit_conn.*/g)).toEqual([
-    "limit_conn_zone $binary_remote_addr zone=peers:4m;",
-    "server { # export tcp",
-    "limit_conn peers 4500;",
-    "server { # import tcp",
-    "server { # export udp",
-    "limit_conn peers 4500;",
-    "server { # import udp",
+  const limits = (severalPeers: boolean): string[] =>
+    renderNginx({ ...settings, severalPeers }, sections).match(/# \w+ (tcp|udp)|limit_conn [^;]*/g) ?? [];
+  expect(limits(true)).toEqual([
+    "# export tcp",
+    "limit_conn export 4500",
+    "# import tcp",
+    "limit_conn import 4500",
+    "# export udp",
+    "limit_conn export 4500",
+    "# import udp",
+    "limit_conn import 4500",
+  ]);
+  expect(limits(false).filter((line) => line.startsWith("limit"))).toEqual([
+    "limit_conn import 4500",
+    "limit_conn import 4500",
   ]);
 });
 

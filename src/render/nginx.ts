@@ -86,23 +86,33 @@ const keepalive = "so_keepalive=120s:30s:4";
 const bufferSize = "64k";
 
 /**
- * Connections that one peer may have to exports, sessions of datagrams included: a quarter of what one worker has room
- * for beside its listeners. Each takes two, and a worker may come to hold all of one peer's, so half of it stays for the
- * others. A worker that is killed never gives its count back until nginx starts anew: that peer then has fewer.
+ * Connections that one source may have, sessions of datagrams included: a quarter of what one worker has room for beside
+ * its listeners. Each takes two, and a worker may come to hold all of one source's, so half of it stays for the others.
+ * Exports where several peers use them; imports but for this machine's own users, who all come from one address. A
+ * worker that is killed never gives its count back until nginx starts anew: that source then has fewer.
  */
-function peerLimit(settings: NginxSettings, sections: readonly Section[]): number {
+function sourceLimit(settings: NginxSettings, sections: readonly Section[]): number {
   const listeners = sections
     .flatMap(({ listens }) => listens)
     .reduce((sum, { range }) => sum + range.to - range.from + 1, 0);
   return Math.max(1, Math.floor((connectionsOf(settings) - listeners) / 4));
 }
 
+/** What connections are counted by, for each direction; an empty value is not counted (ngx_stream_limit_conn_module). */
+const sources = `    map $remote_addr $wormhole_guest {
+        "~^(127\\.|::1$)" "";
+        default $binary_remote_addr;
+    }
+    limit_conn_zone $binary_remote_addr zone=export:4m;
+    limit_conn_zone $wormhole_guest zone=import:4m;
+`;
+
 const connectionsOf = ({ files }: NginxSettings): number => Math.min(files, maxConnections);
 
 /** The whole nginx.conf. `sections` may be empty: such an nginx starts and serves nothing. */
 export function renderNginx(settings: NginxSettings, sections: readonly Section[]): string {
   const { modules, user, workers, files } = settings;
-  const limit = settings.severalPeers === true ? peerLimit(settings, sections) : undefined;
+  const limit = sourceLimit(settings, sections);
   return `# Written by wormhole; changes are lost.
 ${modules.map((path) => `load_module ${path};\n`).join("")}${user === undefined ? "" : `user ${user};\n`}\
 worker_processes ${workers};
@@ -125,25 +135,23 @@ stream {
     proxy_buffer_size ${bufferSize};
     proxy_socket_keepalive on;
     tcp_nodelay on;
-${limit === undefined ? "" : `    limit_conn_zone $binary_remote_addr zone=peers:4m;\n`}\
-${sections.map((section) => renderSection(section, settings.tunnel, limit)).join("")}}
+${sources}\
+${sections.map((section) => renderSection(section, settings, limit)).join("")}}
 `;
 }
 
 function renderSection(
   { direction, protocol, listens }: Section,
-  tunnel: Cidr | undefined,
-  peerConnections: number | undefined,
+  { tunnel, severalPeers = false }: NginxSettings,
+  connections: number,
 ): string {
   const options = protocol === "tcp" ? `${keepalive} backlog=4096` : "udp reuseport";
   const lines = listens.map(
     ({ address, range }) => `        listen ${formatListen(address, range)} ${options};\n`,
   );
   if (lines.length === 0) return "";
-  const limit =
-    direction === "export" && peerConnections !== undefined
-      ? `        limit_conn peers ${peerConnections};\n`
-      : "";
+  const limited = direction === "import" || severalPeers;
+  const limit = limited ? `        limit_conn ${direction} ${connections};\n` : "";
   return `
     server { # ${direction} ${protocol}
 ${lines.join("")}${renderAccess(direction, tunnel)}${limit}        proxy_timeout ${protocol === "tcp" ? tcpTimeout : udpTimeout};

@@ -1,5 +1,6 @@
 import { describe, expect, test } from "bun:test";
 import { chmodSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
+import { networkInterfaces } from "node:os";
 import { join } from "node:path";
 import { parseCidr, parseIp, type Ipv4 } from "../../src/model/addresses.ts";
 import { unwrap } from "../../src/model/result.ts";
@@ -87,6 +88,33 @@ describe("routes", () => {
       for (const client of held.splice(0, 10)) client.end();
       while ((await greeting(at.exportAddress, exported)) !== "hello.");
       for (const client of held) client.end();
+    },
+    limit,
+  );
+
+  const outer = Object.values(networkInterfaces())
+    .flatMap((all) => all ?? [])
+    .find(({ internal, family }) => !internal && family === "IPv4")?.address;
+  test.skipIf(outer === undefined)(
+    "let one host have its part of the imports' connections, and this machine's own users as many as there are",
+    async () => {
+      await using at = rig({ files: 2048 });
+      using server = echo("hello.");
+      const importAddresses = [at.importAddress, outer!];
+      await at.target.reset({ ...at.desired, importAddresses }, live(at.route(imported, [server])));
+      const held = async (address: string, most: number): Promise<number> => {
+        const clients: Client[] = [];
+        while (clients.length < most) {
+          const client = await Client.open(address, imported);
+          if ((await client.until((text) => text === "hello.").catch(() => undefined)) === undefined) break;
+          clients.push(client);
+        }
+        for (const client of clients) client.end();
+        return clients.length;
+      };
+      const part = Math.floor((2048 - 3 * (512 + 64)) / 4);
+      expect(await held(outer!, 2 * part)).toBe(part);
+      expect(await held(at.importAddress, part + 10)).toBe(part + 10);
     },
     limit,
   );
