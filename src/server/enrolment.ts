@@ -2,6 +2,7 @@ import { generatePresharedKey, type PublicKey } from "../model/keys.ts";
 import { parsePeerName, type PeerName } from "../model/names.ts";
 import type { Peer } from "../model/peers.ts";
 import { ok, quote, refuse, type Refusal, type Result } from "../model/result.ts";
+import { createBudget, type Budget, type BudgetLimits } from "../protocol/budget.ts";
 import type { CredentialId, Introduction } from "../protocol/pairing.ts";
 import type { Bar } from "../store/records.ts";
 import type { Store, Transaction } from "../store/store.ts";
@@ -15,6 +16,8 @@ export interface EnrolmentDeps {
   readonly pskPairing: boolean;
   /** Unix milliseconds. */
   readonly now: () => number;
+  /** Milliseconds that never jump back: how often a peer tells something new. */
+  readonly monotonic: () => number;
   /** Awaited before the answer goes out, so that a client's first handshake finds its peer. */
   readonly onPaired: (peer: Peer, first: boolean) => Promise<void> | void;
   /** Awaited before an operator hears that the peer is gone. */
@@ -38,14 +41,24 @@ export interface Enrolment {
   allow(name: string): Promise<Result<{ readonly notice: string }>>;
 }
 
+/** Changes of one peer's metadata that are kept: some at once, then one in ten seconds. The others are as if not said. */
+const metadataLimits: BudgetLimits = { burst: 10, perSecond: 0.1 };
+
 /** Who is bound to which name, key and address. Name and key are bound both ways. */
 export function createEnrolment(deps: EnrolmentDeps): Enrolment {
   const { store } = deps;
+  /** By peer: what it says of itself is a durable write, and it may pair in a loop. */
+  const budgets = new Map<PeerName, Budget>();
+  const mayTell = (name: PeerName): boolean => {
+    const budget = budgets.get(name) ?? createBudget(metadataLimits, deps.monotonic);
+    budgets.set(name, budget);
+    return budget.spend(1);
+  };
 
   return {
     async enrol(introduction, credential) {
       const outcome = await store.transact((transaction) =>
-        decide(deps, transaction, introduction, credential),
+        decide({ ...deps, mayTell }, transaction, introduction, credential),
       );
       if (outcome.kind === "enrolled") await deps.onPaired(outcome.peer, outcome.first);
       return outcome;
@@ -75,7 +88,7 @@ export function createEnrolment(deps: EnrolmentDeps): Enrolment {
  * 4. A known name or key: both must match, and then the answer is the one given before. 5. A new peer gets an address.
  */
 function decide(
-  deps: EnrolmentDeps,
+  deps: EnrolmentDeps & { readonly mayTell: (name: PeerName) => boolean },
   transaction: Transaction,
   introduction: Introduction,
   credential: CredentialId,
@@ -120,7 +133,8 @@ function decide(
     name,
     publicKey,
     address,
-    metadata,
+    metadata:
+      first || Bun.deepEquals(byName.metadata, metadata) || deps.mayTell(name) ? metadata : byName.metadata,
   };
   transaction.put("peer", name, peer);
   if (credential.type === "token") bindToken(transaction, credential.id, publicKey);

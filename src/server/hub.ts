@@ -74,6 +74,7 @@ export class Hub implements Control {
       tunnel: config.tunnel,
       pskPairing: config.pskPairing,
       now: Date.now,
+      monotonic: () => performance.now(),
       onPaired: (peer, first) => this.#onPaired(peer, first),
       onRemoved: (peer) => this.#forget(peer),
     });

@@ -66,6 +66,28 @@ test("the same name and key get the same address and preshared key, and new meta
   expect(world.events).toEqual(["paired client1 10.188.0.2", "paired again client1 10.188.0.2"]);
 });
 
+test("a peer that comes with other metadata again and again is written down a few times, and again after a while", async () => {
+  let writes = 0;
+  const backend = memoryBackend();
+  const world = await createWorld({
+    backend: { ...backend, save: (changes) => ((writes += 1), backend.save(changes)) },
+  });
+  const keys = generateKeyPair();
+  const come = (site: number): Promise<unknown> =>
+    paired(world, {
+      keys,
+      inner: { name: "client1", wireguard: { public_key: keys.publicKey }, metadata: { site } },
+    });
+  await come(0);
+  const before = writes;
+  for (let site = 1; site <= 30; site++) await come(site);
+  expect(writes - before).toBe(10);
+  expect(world.store.get("peer", "client1")?.metadata).toEqual({ site: 10 });
+  world.clock.monotonic += 10_001;
+  await come(31);
+  expect(world.store.get("peer", "client1")?.metadata).toEqual({ site: 31 });
+});
+
 test("clients get different addresses, the lowest first", async () => {
   const world = await createWorld();
   const answers = await Promise.all(["a", "b", "c"].map((name) => paired(world, { name })));

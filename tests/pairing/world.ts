@@ -86,6 +86,7 @@ export async function createWorld(options: WorldOptions = {}) {
     tunnel,
     pskPairing,
     now,
+    monotonic: () => clock.monotonic,
     onPaired: async (peer, first) => {
       events.push(`${first ? "paired" : "paired again"} ${peer.name} ${peer.address}`);
       await options.onPaired?.(peer, first);
