@@ -48,6 +48,8 @@ export interface NginxSettings {
   readonly routesDir: ConfigPath;
   /** Whether exports have several users, of whom one must not take what the others need. */
   readonly severalPeers?: boolean;
+  /** Workers of this nginx that died. */
+  readonly lostWorkers?: number;
   /** The peers' network: who may use exports, and may not use imports. Absent: not known yet, or nobody asks. */
   readonly tunnel?: Cidr;
 }
@@ -86,33 +88,46 @@ const keepalive = "so_keepalive=120s:30s:4";
 const bufferSize = "64k";
 
 /**
- * Connections that one source may have, sessions of datagrams included: a quarter of what one worker has room for beside
- * its listeners. Each takes two, and a worker may come to hold all of one source's, so half of it stays for the others.
- * Exports where several peers use them; imports but for this machine's own users, who all come from one address. A
- * worker that is killed never gives its count back until nginx starts anew: that source then has fewer.
+ * Connections that one source may have, sessions of datagrams included: seven eighths of what one worker carries beside
+ * its listeners, of which each worker has one of its own for UDP, and holds the others' files too. A connection takes
+ * two of a worker's, and a worker may come to hold all of one source's. Exports where several peers use them; imports
+ * but for this machine's own users, who all come from one address.
  */
 function sourceLimit(settings: NginxSettings, sections: readonly Section[]): number {
-  const listeners = sections
-    .flatMap(({ listens }) => listens)
-    .reduce((sum, { range }) => sum + range.to - range.from + 1, 0);
-  return Math.max(1, Math.floor((connectionsOf(settings) - listeners) / 4));
+  const listeners = sections.reduce((sum, { protocol, listens }) => {
+    const ports = listens.reduce((all, { range }) => all + range.to - range.from + 1, 0);
+    return sum + ports * (protocol === "udp" ? settings.workers : 1);
+  }, 0);
+  const carried = Math.floor((connectionsOf(settings) - listeners) / 2);
+  return Math.max(1, Math.floor((carried * 7) / 8));
 }
 
-/** What connections are counted by, for each direction; an empty value is not counted (ngx_stream_limit_conn_module). */
-const sources = `    map $remote_addr $wormhole_guest {
+/**
+ * What connections are counted by, for each direction; an empty value is not counted (ngx_stream_limit_conn_module).
+ * nginx keeps the counts of a zone that has the same name after a reload. With each configuration, and when a worker
+ * died that will never give its counts back, they begin anew: the next workers have room of their own.
+ */
+const counts = (tag: string): string => `    map $remote_addr $wormhole_guest {
         "~^(127\\.|::1$)" "";
         default $binary_remote_addr;
     }
-    limit_conn_zone $binary_remote_addr zone=export:4m;
-    limit_conn_zone $wormhole_guest zone=import:4m;
+    limit_conn_zone $binary_remote_addr zone=export_${tag}:4m;
+    limit_conn_zone $wormhole_guest zone=import_${tag}:4m;
 `;
+
+const tagOf = (settings: NginxSettings, sections: readonly Section[]): string =>
+  new Bun.CryptoHasher("sha256")
+    .update(JSON.stringify([settings, sections]))
+    .digest("hex")
+    .slice(0, 8);
 
 const connectionsOf = ({ files }: NginxSettings): number => Math.min(files, maxConnections);
 
 /** The whole nginx.conf. `sections` may be empty: such an nginx starts and serves nothing. */
 export function renderNginx(settings: NginxSettings, sections: readonly Section[]): string {
   const { modules, user, workers, files } = settings;
-  const limit = sourceLimit(settings, sections);
+  const tag = tagOf(settings, sections);
+  const limit = { tag, most: sourceLimit(settings, sections) };
   return `# Written by wormhole; changes are lost.
 ${modules.map((path) => `load_module ${path};\n`).join("")}${user === undefined ? "" : `user ${user};\n`}\
 worker_processes ${workers};
@@ -135,7 +150,7 @@ stream {
     proxy_buffer_size ${bufferSize};
     proxy_socket_keepalive on;
     tcp_nodelay on;
-${sources}\
+${counts(tag)}\
 ${sections.map((section) => renderSection(section, settings, limit)).join("")}}
 `;
 }
@@ -143,7 +158,7 @@ ${sections.map((section) => renderSection(section, settings, limit)).join("")}}
 function renderSection(
   { direction, protocol, listens }: Section,
   { tunnel, severalPeers = false }: NginxSettings,
-  connections: number,
+  { tag, most }: { readonly tag: string; readonly most: number },
 ): string {
   const options = protocol === "tcp" ? `${keepalive} backlog=4096` : "udp reuseport";
   const lines = listens.map(
@@ -151,7 +166,7 @@ function renderSection(
   );
   if (lines.length === 0) return "";
   const limited = direction === "import" || severalPeers;
-  const limit = limited ? `        limit_conn ${direction} ${connections};\n` : "";
+  const limit = limited ? `        limit_conn ${direction}_${tag} ${most};\n` : "";
   return `
     server { # ${direction} ${protocol}
 ${lines.join("")}${renderAccess(direction, tunnel)}${limit}        proxy_timeout ${protocol === "tcp" ? tcpTimeout : udpTimeout};

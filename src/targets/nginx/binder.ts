@@ -33,6 +33,8 @@ interface Applied {
   readonly hash: string;
   readonly cells: readonly Cell[];
   readonly blocks: readonly Block[];
+  /** Workers that died under it. */
+  readonly lostWorkers?: number;
 }
 
 /** What one configuration binds. */
@@ -50,7 +52,7 @@ export interface BinderOptions {
   readonly paths: Paths;
   /** The program; absent: somebody else starts it. */
   readonly start: string | undefined;
-  readonly settings: () => NginxSettings;
+  readonly settings: () => Omit<NginxSettings, "lostWorkers">;
   readonly process: Supervised;
   readonly logger: Logger;
 }
@@ -64,10 +66,12 @@ export class Binder {
   /** Ports that nginx could not bind, and until when (performance.now()) they are not tried again. */
   readonly #refused = new Map<number, number>();
   #reloads = 0;
+  #lostWorkers: number;
 
   constructor(options: BinderOptions) {
     this.#options = options;
     this.#applied = readApplied(options.paths.applied);
+    this.#lostWorkers = this.#applied?.lostWorkers ?? 0;
   }
 
   /** The list stays the same one until it changes. */
@@ -119,6 +123,11 @@ export class Binder {
       return this.#show(plan);
     }
     throw new TargetError("Cannot bind ports: others keep taking them while nginx starts");
+  }
+
+  /** A worker died; the next `bind` has nginx count connections anew. */
+  loseWorker(): void {
+    this.#lostWorkers++;
   }
 
   /** After nginx was stopped for good. */
@@ -179,7 +188,7 @@ export class Binder {
       rmSync(paths.applied, { force: true });
       throw new TargetError("nginx runs, but not every port is bound; its error log says why");
     }
-    this.#applied = { master, hash, cells, blocks };
+    this.#applied = { master, hash, cells, blocks, lostWorkers: this.#lostWorkers };
     swapFile(paths.applied, JSON.stringify(this.#applied));
     for (const name of readdirSync(paths.directory))
       if (/^route-[0-9a-f]+\.js$/.test(name) && !paths.script.endsWith(`/${name}`))
@@ -205,7 +214,7 @@ export class Binder {
     const blocks = sections.flatMap(({ direction, protocol, listens }) =>
       listens.map(({ address, range }): Block => ({ direction, protocol, address, range })),
     );
-    const config = renderNginx(this.#options.settings(), sections);
+    const config = renderNginx({ ...this.#options.settings(), lostWorkers: this.#lostWorkers }, sections);
     return { blocks, foreign, config, hash: new Bun.CryptoHasher("sha256").update(config).digest("hex") };
   }
 

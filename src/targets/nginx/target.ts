@@ -50,7 +50,10 @@ export interface NginxOptions {
   readonly workers?: number;
   /** Open files a process; default: the hard limit. */
   readonly files?: number;
-  /** Called once when nginx was seen to be gone, at most 500 ms later. A `reset` brings it back. */
+  /**
+   * Called when nginx was seen to be gone, at most 500 ms later, and a minute after a worker of it died. A `reset` puts
+   * it right.
+   */
   readonly onDown?: () => void;
 }
 
@@ -64,6 +67,9 @@ export const nginxTarget = (options: NginxOptions): NginxTarget => new Nginx(opt
 
 /** Milliseconds between two looks at whether nginx lives; one look reads one small file. */
 const watchInterval = 500;
+
+/** Milliseconds from a worker's death to the reload that has connections counted anew: one for many that die. */
+const recountAfter = 60_000;
 
 class Nginx implements NginxTarget {
   readonly #options: NginxOptions;
@@ -79,6 +85,7 @@ class Nginx implements NginxTarget {
   /** Absent before the first reset. */
   #addresses: Addresses | undefined;
   #watching: ReturnType<typeof setInterval> | undefined;
+  #recount: ReturnType<typeof setTimeout> | undefined;
   #down = false;
 
   constructor(options: NginxOptions) {
@@ -141,6 +148,8 @@ class Nginx implements NginxTarget {
   close(): void {
     clearInterval(this.#watching);
     this.#watching = undefined;
+    clearTimeout(this.#recount);
+    this.#recount = undefined;
   }
 
   async remove(): Promise<void> {
@@ -209,12 +218,17 @@ class Nginx implements NginxTarget {
     if (line === undefined) return;
     const { level, message } = line;
     const gone = /^worker process ([0-9]+) exited on signal/.exec(message)?.[1];
-    if (gone !== undefined)
+    if (gone !== undefined) {
       this.#options.logger.warn("An nginx worker is gone, and with it the connections that it carried", {
         pid: Number(gone),
         message,
       });
-    else if (level === "emerg" || level === "alert" || level === "crit")
+      this.#binder?.loseWorker();
+      this.#recount ??= setTimeout(() => {
+        this.#recount = undefined;
+        this.#options.onDown?.();
+      }, recountAfter);
+    } else if (level === "emerg" || level === "alert" || level === "crit")
       this.#options.logger.warn("nginx reports a problem", { level, message });
   }
 }
