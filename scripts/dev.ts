@@ -29,9 +29,11 @@ async function startCluster(): Promise<void> {
 /** Builds, loads, installs or upgrades. What did not change takes no time. */
 async function deploy(): Promise<void> {
   const started = performance.now();
+  say("building the image, where something in it changed (minutes the first time)");
   const image = await buildImage();
   const probe = await buildProbe(image);
   await must([cluster, "load", image, probe], { timeout: limit, env: await dockerEnvironment() });
+  say(`installing ${image}`);
   for (const namespace of ["server", ...clients])
     await kubectl(["apply", "--server-side", "-f", "-"], JSON.stringify(mock(namespace, probe)));
   await release("server", image, { service: { type: "ClusterIP" } });
