@@ -1,4 +1,5 @@
 import { expect, setDefaultTimeout, test } from "bun:test";
+import { chmodSync, chownSync, mkdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { testHost } from "../config/testhost.ts";
 import type { IpAddress, Port } from "../model/addresses.ts";
@@ -387,3 +388,32 @@ test("a route's own MTU counts before its interface's", () => {
   expect(mtuOf('[{"dst":"192.0.2.1","dev":"eth0","metrics":[{"mtu":1400}]}]', interfaces)).toBe(1400);
   expect(mtuOf("[]", interfaces)).toBeUndefined();
 });
+
+// As in the image: root that file modes hold for, and secrets that belong to the role's user.
+const heldToModes = ["setpriv", "--bounding-set=-dac_override,-dac_read_search"];
+const main = join(import.meta.dir, "../main.ts");
+const canBeHeldToModes = (): boolean =>
+  process.getuid?.() === 0 &&
+  Bun.which("setpriv") !== null &&
+  Bun.spawnSync([...heldToModes, process.execPath, main, "version"]).exitCode === 0;
+
+test.skipIf(!canBeHeldToModes())(
+  "root without its capabilities reads the role's files as their owner",
+  () => {
+    using directory = scratch();
+    chmodSync(directory.path, 0o755);
+    const psk = join(directory.path, "psk");
+    const config = join(directory.path, "server.yaml");
+    writeFileSync(psk, "a-psk-of-the-role-alone\n", { mode: 0o400 });
+    chownSync(psk, 65_534, 65_534);
+    const state = join(directory.path, "state");
+    mkdirSync(state, { mode: 0o700 });
+    chownSync(state, 65_534, 65_534);
+    writeFileSync(config, `pskFile: ${psk}\nstateDir: ${state}\n`);
+    const argv = [process.execPath, main, "doctor", "server", "--config", config, "--json"];
+    const { stdout } = Bun.spawnSync([...heldToModes, ...argv]);
+    const findings = JSON.parse(stdout.toString()) as { check: string; level: string }[];
+    const levels = Object.fromEntries(findings.map(({ check, level }) => [check, level]));
+    expect(levels).toMatchObject({ configuration: "ok", "state directory": "ok" });
+  },
+);

@@ -1,4 +1,4 @@
-import { existsSync } from "node:fs";
+import { existsSync, readFileSync, statSync } from "node:fs";
 import { thisHost, type Host } from "../config/host.ts";
 import { loadConfig } from "../config/load.ts";
 import type { Role } from "../config/setting.ts";
@@ -41,7 +41,7 @@ export async function runDoctor(
   argv: readonly string[],
   io: Io,
   machine: Machine,
-  host: Host = thisHost(),
+  host: Host = readingAsOwner(thisHost()),
 ): Promise<(typeof exitCodes)["ok" | "failed"]> {
   const json = argv.includes("--json");
   const rest = argv.filter((argument) => argument !== "--json");
@@ -63,6 +63,28 @@ export async function runDoctor(
   else io.print(render(io, findings));
   return findings.some(({ level }) => level === "fail") ? exitCodes.failed : exitCodes.ok;
 }
+
+/** Root without CAP_DAC_OVERRIDE, as in the image, has no right to the role's secrets: it reads them as their owner. */
+const readingAsOwner = (host: Host): Host => ({
+  ...host,
+  async readText(path) {
+    try {
+      return await host.readText(path);
+    } catch (error) {
+      if ((error as NodeJS.ErrnoException).code !== "EACCES" || process.geteuid?.() !== 0) throw error;
+      const { uid, gid } = statSync(path);
+      process.setegid?.(gid);
+      process.seteuid?.(uid);
+      // In one go: nothing else may run as that user.
+      try {
+        return readFileSync(path, "utf8");
+      } finally {
+        process.seteuid?.(0);
+        process.setegid?.(0);
+      }
+    }
+  },
+});
 
 /** Every check that is for the role, in the table's order. One that throws is skipped with its reason. */
 export async function examine(patient: Patient): Promise<readonly Examined[]> {
