@@ -78,7 +78,8 @@ export class Reconciler {
   /** Changed imports that wait for a turn, and those that found no port: they wait until no others do. */
   readonly #later = new Set<RemoteKey>();
   readonly #denied = new Set<RemoteKey>();
-  readonly #budgets = new Map<string, Budget>();
+  /** By peer: its budget, and until when it waits for the next turn. */
+  readonly #accounts = new Map<string, { readonly budget: Budget; rests: number }>();
   /** Milliseconds until those that wait are due; undefined: none waits. */
   #nextTurn: number | undefined;
 
@@ -185,26 +186,33 @@ export class Reconciler {
       }
       const peer = key.slice(0, key.indexOf("/"));
       const count = counts.get(peer) ?? 0;
-      const room = count < remotesPerTurn;
       // What a peer leaves that is no peer any more is not charged to anybody.
-      if (!this.#adopted || (room && (!known.has(peer) || this.#budgetOf(peer).spend(1)))) {
+      const charged = this.#adopted && known.has(peer);
+      const wait = count >= remotesPerTurn && this.#adopted ? 0 : charged ? this.#charge(peer) : undefined;
+      if (wait === undefined) {
         counts.set(peer, count + 1);
         taken.push(key);
         continue;
       }
       this.#later.add(key);
-      this.#nextTurn = Math.min(this.#nextTurn ?? Infinity, room ? emptyBudgetPause : 0);
+      this.#nextTurn = Math.min(this.#nextTurn ?? Infinity, wait);
     }
     return taken;
   }
 
-  #budgetOf(peer: string): Budget {
-    let budget = this.#budgets.get(peer);
-    if (budget === undefined) {
-      budget = createBudget(changeLimits, this.#parts.now ?? (() => performance.now()));
-      this.#budgets.set(peer, budget);
+  /** Undefined: one change is paid for. Else the milliseconds until the peer's next turn. */
+  #charge(peer: string): number | undefined {
+    const clock = this.#parts.now ?? ((): number => performance.now());
+    let account = this.#accounts.get(peer);
+    if (account === undefined) {
+      account = { budget: createBudget(changeLimits, clock), rests: Number.NEGATIVE_INFINITY };
+      this.#accounts.set(peer, account);
     }
-    return budget;
+    const now = clock();
+    if (now < account.rests) return account.rests - now;
+    if (account.budget.spend(1)) return undefined;
+    account.rests = now + emptyBudgetPause;
+    return emptyBudgetPause;
   }
 
   /** What an export needs, or nothing where it is gone, not visible to anybody, or there is no tunnel yet. */
@@ -509,8 +517,11 @@ const remotesPerTurn = 2_500;
 /** Changes that a peer may have made at once, and then each second: as many as one that keeps to `sendLimits` sends. */
 const changeLimits: BudgetLimits = { burst: 20_000, perSecond: 200 };
 
-/** Milliseconds until a peer whose budget is empty has its next turn. */
-const emptyBudgetPause = 250;
+/**
+ * Milliseconds that a peer waits whose budget is empty. Long, so that its changes are few turns with many, and the loop
+ * is free for others between them.
+ */
+const emptyBudgetPause = 5_000;
 
 /** Milliseconds until a subject that found no port tries again: others' quarantines end without a sign. */
 const refusedAgainAfter = 30_000;
