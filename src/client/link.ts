@@ -269,9 +269,9 @@ export function openLink(options: LinkOptions): Link {
       nextDoubt = now + (silent < timing.lost ? tickMs : timing.silence) * (0.75 + Math.random() / 2);
       void callOut("doubt", options.onDoubt);
     }
-    if (silent >= timing.lost && now - lastLost >= timing.lost) return lose("silent");
-    const restoring = busy.has("silence") || busy.has("lost");
-    if (silent < timing.silence || now - lastSilence < timing.silence || restoring) return;
+    if (silent >= timing.lost && now - lastLost >= timing.lost && !busy.has("lost")) return lose("silent");
+    // Pairing may be under way meanwhile: a server that stands still takes its connection and says nothing.
+    if (silent < timing.silence || now - lastSilence < timing.silence || busy.has("silence")) return;
     sayOnce("The server is silent", { forMs: Math.round(silent) });
     void callOut("silence", options.onSilence);
   };

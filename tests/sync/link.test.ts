@@ -303,6 +303,33 @@ test(
 );
 
 test(
+  "a pairing that nobody answers does not keep the tunnel from being set up anew",
+  async () => {
+    const hub = startHub({ "127.0.0.33": "client1" });
+    const relay = await relayTo(hub, "127.0.0.33");
+    relay.freeze();
+    const hangs = Promise.withResolvers<void>();
+    cleanups.push(() => hangs.resolve());
+    let silencesSince: number | undefined;
+    const spoke = startSpoke("client1", relay.port, {
+      timing: { ...patient, ping: 50, silence: 100, lost: 300, attempt: 50 },
+      onLost() {
+        silencesSince = 0;
+        return hangs.promise;
+      },
+      onSilence() {
+        if (silencesSince === undefined) return;
+        silencesSince += 1;
+        relay.thaw();
+      },
+    });
+    await until(() => spoke.link.state() === "connected");
+    expect(silencesSince).toBeGreaterThanOrEqual(1);
+  },
+  limit,
+);
+
+test(
   "aborting ends the link while an attempt is in flight",
   async () => {
     const connected = Promise.withResolvers<net.Socket>();
