@@ -1,6 +1,7 @@
 import { alone, type Suite } from "../suite.ts";
 import { onCluster } from "./cluster.ts";
 import { away, expired, silent, tombstones } from "./kubernetes.ts";
+import { leader } from "./leader.ts";
 import { partitions, weather } from "./network.ts";
 import { carriers, daemon, randomKills, restarts } from "./processes.ts";
 import { damagedState, diskFull, oneBad, replaced, revoke } from "./state.ts";
@@ -22,4 +23,5 @@ export const faults: Suite = {
   "kubernetes-expired": onCluster(expired),
   "kubernetes-tombstones": onCluster(tombstones),
   "kubernetes-silent": onCluster(silent),
+  "kubernetes-leader": leader,
 };
