@@ -14,6 +14,7 @@ import { faults } from "./faults/suite.ts";
 import { kernel } from "./kernel/suite.ts";
 import { randomFrom } from "./random.ts";
 import { broken, meets, Notes, table, type Finding } from "./report.ts";
+import { seedOf } from "./seeds.ts";
 import { scale } from "./scale/suite.ts";
 import type { Suite } from "./suite.ts";
 
@@ -54,8 +55,7 @@ for (const [name, scenario] of scenarios) {
   say(name);
   const notes = new Notes(name);
   try {
-    // Each scenario has numbers of its own: running it alone repeats what it did among others.
-    const random = randomFrom(seed ^ Bun.hash.crc32(name));
+    const random = randomFrom(seedOf(seed, name));
     await scenario({ notes, random, long: values.long, say: (text) => say(`  ${text}`) });
   } catch (error) {
     failed.push(name);
@@ -80,4 +80,10 @@ const missed = findings.filter((finding) => meets(finding) === false);
 if (missed.length > 0)
   console.log(`Missed: ${missed.map(({ scenario, what }) => `${scenario}: ${what}`).join("; ")}`);
 if (failed.length > 0) console.log(`Failed: ${failed.join(", ")}`);
+const bad = new Set([
+  ...failed,
+  ...findings.filter((one) => broken([one]).length > 0).map(({ scenario }) => scenario),
+]);
+for (const name of bad)
+  console.log(`To have it run again by the tests: ${name}: [${seed}] in prove/seeds.ts`);
 process.exit(failed.length === 0 && broken(findings).length === 0 ? 0 : 1);

@@ -2,10 +2,10 @@ import { Stage, now, strike } from "../stage.ts";
 import type { Context } from "../suite.ts";
 import { Forwarder, type Weather } from "./forwarder.ts";
 
-/** Seconds after which TCP gives up what is not acknowledged (net.ipv4.tcp_retries2 = 15). */
-const tcpPatience = 924;
+/** Seconds after which nginx's keepalives call a silent connection dead: 120 s, then four that are 30 s apart. */
+const keepalives = 240;
 
-/** The server is cut off, then healed. Held connections survive as long as TCP's own patience does. */
+/** The server is cut off, then healed. Held connections survive as long as nginx's patience with silent ones does. */
 export async function partitions(
   { notes, long, say }: Context,
   stage: Stage,
@@ -18,7 +18,7 @@ export async function partitions(
     await strike(stage, notes, {
       what: `partition of ${duration} s`,
       backWithin: 5000,
-      keepsConnections: duration < tcpPatience,
+      keepsConnections: duration < keepalives,
       event: async () => {
         await lab.cut("server");
         await Bun.sleep(duration * 1000);

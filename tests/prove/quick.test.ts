@@ -3,6 +3,10 @@ import { passerby } from "../../prove/attacks/passerby.ts";
 import { takeover } from "../../prove/attacks/takeover.ts";
 import { daemon, restarts } from "../../prove/faults/processes.ts";
 import { damagedState } from "../../prove/faults/state.ts";
+import { attacks } from "../../prove/attacks/suite.ts";
+import { faults } from "../../prove/faults/suite.ts";
+import { scale } from "../../prove/scale/suite.ts";
+import { failedSeeds, seedOf } from "../../prove/seeds.ts";
 import { randomFrom } from "../../prove/random.ts";
 import { broken, Notes } from "../../prove/report.ts";
 import { Stage } from "../../prove/stage.ts";
@@ -22,6 +26,19 @@ const acts: Readonly<Record<string, Act>> = {
   "a taken-over client reaches what is meant for it, and says nothing that sticks": (context, on) =>
     takeover(context, on, { seconds: 3, ports: "8070-8100,20000-20010,25001-25010" }),
 };
+
+const scenarios = { ...faults, ...attacks, ...scale };
+for (const [name, seeds] of Object.entries(failedSeeds))
+  test.each([...seeds])(
+    `${name} with seed %d, which failed before`,
+    async (seed) => {
+      const notes = new Notes(name);
+      const random = randomFrom(seedOf(seed, name));
+      await scenarios[name]!({ notes, random, long: false, say: () => undefined });
+      expect(broken(notes.findings)).toEqual([]);
+    },
+    1_200_000,
+  );
 
 describe("under traffic in every direction", () => {
   let stage: Stage;
