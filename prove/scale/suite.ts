@@ -1,3 +1,4 @@
+import { realClients } from "./real.ts";
 import type { Suite } from "../suite.ts";
 import { convergence } from "./converge.ts";
 import { exhaustion } from "./exhaustion.ts";
@@ -8,4 +9,5 @@ export const scale: Suite = {
   convergence: (context) => convergence(context),
   held: (context) => held(context),
   exhaustion,
+  "real-clients": (context) => realClients(context),
 };
