@@ -2,8 +2,8 @@ import { Stage, now, strike } from "../stage.ts";
 import type { Context } from "../suite.ts";
 import { Forwarder, type Weather } from "./forwarder.ts";
 
-/** Seconds after which nginx's keepalives call a silent connection dead: 120 s, then four that are 30 s apart. */
-const keepalives = 240;
+/** Seconds after which TCP gives up what it cannot deliver, and nginx's keepalives a connection that is silent. */
+const patience = 900;
 
 /** The server is cut off, then healed. Held connections survive as long as nginx's patience with silent ones does. */
 export async function partitions(
@@ -18,7 +18,7 @@ export async function partitions(
     await strike(stage, notes, {
       what: `partition of ${duration} s`,
       backWithin: 5000,
-      keepsConnections: duration < keepalives,
+      keepsConnections: duration < patience,
       event: async () => {
         await lab.cut("server");
         await Bun.sleep(duration * 1000);

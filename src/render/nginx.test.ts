@@ -72,15 +72,15 @@ test("The whole configuration", () => {
         limit_conn_zone $wormhole_guest zone=import_cc8f1289:4m;
 
         server { # export tcp
-            listen 10.188.0.1:20000-20511 so_keepalive=120s:30s:4 backlog=4096;
+            listen 10.188.0.1:20000-20511 so_keepalive=120s:30s:27 backlog=4096;
             proxy_timeout 24d;
             proxy_pass $wormhole_upstream;
         }
 
         server { # import tcp
-            listen 127.0.0.1:25000-25006 so_keepalive=120s:30s:4 backlog=4096;
-            listen 127.0.0.1:25008 so_keepalive=120s:30s:4 backlog=4096;
-            listen [fd00::7]:25000-25511 so_keepalive=120s:30s:4 backlog=4096;
+            listen 127.0.0.1:25000-25006 so_keepalive=120s:30s:27 backlog=4096;
+            listen 127.0.0.1:25008 so_keepalive=120s:30s:27 backlog=4096;
+            listen [fd00::7]:25000-25511 so_keepalive=120s:30s:27 backlog=4096;
             limit_conn import_cc8f1289 8242;
             proxy_timeout 24d;
             proxy_pass $wormhole_upstream;

@@ -76,8 +76,12 @@ const tcpTimeout = "24d";
 /** Above the 25 s at which tunnels and games keep a path open; below what fills the table at 1,000 DNS queries a second. */
 const udpTimeout = "30s";
 
-/** Two minutes of silence, then a probe each 30 s: a dead end is found in 4 minutes. */
-const keepalive = "so_keepalive=120s:30s:4";
+/**
+ * Two minutes of silence, then a probe each 30 s. A path that is cut is given as long as TCP itself gives what it has to
+ * deliver (tcp_retries2: 924 s at least; tcp(7)): here nobody should lose a connection that would have lived without us.
+ * A host that is there again without it says so to the first probe.
+ */
+const keepalive = "so_keepalive=120s:30s:27";
 
 /**
  * Two of these belong to each connection. 16k costs a quarter of the throughput towards the client; above 64k is no

@@ -66,6 +66,7 @@ export function createEnrolment(deps: EnrolmentDeps): Enrolment {
     async remove(name) {
       const peer = await forget(deps, name, false);
       if (!peer.ok) return peer;
+      budgets.delete(peer.value.name);
       return ok({
         notice: `Removed ${peer.value.name}: its key is barred, its name is free for a client with a new key`,
       });
@@ -73,6 +74,7 @@ export function createEnrolment(deps: EnrolmentDeps): Enrolment {
     async revoke(name) {
       const peer = await forget(deps, name, true);
       if (!peer.ok) return peer;
+      budgets.delete(peer.value.name);
       const psk = deps.pskPairing
         ? "; whoever held it may know the PSK and can pair under another name: rotate it with `wormhole psk rotate`"
         : "";
