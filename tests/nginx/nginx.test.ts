@@ -2,7 +2,7 @@ import { describe, expect, test } from "bun:test";
 import { chmodSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { networkInterfaces } from "node:os";
 import { join } from "node:path";
-import { parseCidr, parseIp, type Ipv4 } from "../../src/model/addresses.ts";
+import { formatSocket, parseCidr, parseIp, type Ipv4 } from "../../src/model/addresses.ts";
 import { unwrap } from "../../src/model/result.ts";
 import {
   add,
@@ -132,6 +132,28 @@ describe("routes", () => {
       // Connections to 127.0.0.0/8 come from 127.0.0.1.
       await at.target.apply(add(routes([stranger, unwrap(parseIp("127.0.0.1")) as Ipv4])));
       expect(await greeting(at.exportAddress, exported)).toBe("hello.");
+    },
+    limit,
+  );
+
+  test(
+    "that are not whole let nobody through",
+    async () => {
+      await using at = rig();
+      using server = echo("hello.");
+      await at.target.reset(at.desired, live(at.route(imported, [server])));
+      const file = join(at.directory, "routes", `tcp-${imported}`);
+      const upstream = formatSocket(server);
+      const tried = ["", "any", "any\n", `any\n${upstream}`, `${upstream}\n`, `any\n${upstream}\nmore`];
+      for (const text of [...tried, `any\n${upstream}\n`]) {
+        writeFileSync(file, text);
+        const whole = !tried.includes(text);
+        expect([text, await greeting(at.importAddress, imported)]).toEqual([
+          text,
+          whole ? "hello." : undefined,
+        ]);
+      }
+      expect(server.connections()).toBe(1);
     },
     limit,
   );
