@@ -61,7 +61,6 @@ test("The whole configuration", () => {
         js_var $wormhole_upstream;
         js_access route.access;
         proxy_connect_timeout 3s;
-        proxy_buffer_size 64k;
         proxy_socket_keepalive on;
         tcp_nodelay on;
         map $remote_addr $wormhole_guest {
@@ -74,6 +73,7 @@ test("The whole configuration", () => {
         server { # export tcp
             listen 10.188.0.1:20000-20511 so_keepalive=120s:30s:27 backlog=4096;
             proxy_timeout 24d;
+            proxy_buffer_size 124k;
             proxy_pass $wormhole_upstream;
         }
 
@@ -83,6 +83,7 @@ test("The whole configuration", () => {
             listen [fd00::7]:25000-25511 so_keepalive=120s:30s:27 backlog=4096;
             limit_conn import_cc8f1289 8242;
             proxy_timeout 24d;
+            proxy_buffer_size 124k;
             proxy_pass $wormhole_upstream;
         }
 
@@ -90,6 +91,7 @@ test("The whole configuration", () => {
             listen 127.0.0.1:25000-25063 udp reuseport;
             limit_conn import_cc8f1289 8242;
             proxy_timeout 30s;
+            proxy_buffer_size 64k;
             proxy_pass $wormhole_upstream;
         }
     }
