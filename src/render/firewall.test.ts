@@ -3,7 +3,14 @@ import type { Ipv4, Port } from "../model/addresses.ts";
 import type { FirewallBase } from "../model/firewall.ts";
 import type { Listener } from "../model/listeners.ts";
 import type { AppName } from "../model/names.ts";
-import { elementsOf, renderChange, renderRemoval, renderTable, tableName } from "./firewall.ts";
+import {
+  elementsOf,
+  renderAnswers,
+  renderChange,
+  renderRemoval,
+  renderTable,
+  tableName,
+} from "./firewall.ts";
 
 const port = (value: number): Port => value as Port;
 const address = "10.188.0.1" as Ipv4;
@@ -95,9 +102,12 @@ describe("the firewall's table", () => {
       		meta l4proto . th dport @open_exports accept
       		meta l4proto tcp reject with tcp reset
       		udp dport 20000-20063 reject with icmp type port-unreachable
-      		meta l4proto udp ct state established ct direction reply accept
+      		meta l4proto udp jump answers
       		meta l4proto udp reject with icmp type port-unreachable
       		drop
+      	}
+      	chain answers {
+      		ct state established ct direction reply accept
       	}
       	chain closed_ports {
       		meta l4proto . th dport @imports return
@@ -142,6 +152,8 @@ describe("the firewall's table", () => {
       	chain from_tunnel {
       		drop
       	}
+      	chain answers {
+      	}
       	chain closed_ports {
       		meta l4proto . th dport @imports return
       		ip saddr . meta l4proto . th dport @exports return
@@ -164,6 +176,18 @@ describe("the firewall's table", () => {
     const blocks = [{ ...server.blocks[0]!, address: "1; flush ruleset" }];
     expect(() => renderTable("t", { ...server, blocks }, [])).toThrow("Cannot render block");
   });
+});
+
+test("no connection is followed but where answers to datagrams are awaited", () => {
+  const table = (part: Partial<Listener>): string =>
+    renderTable("t", server, elementsOf(listener({ port: port(20003), ...part })));
+  expect(table({ direction: "import", protocol: "udp" })).toMatch(/\bct /);
+  for (const part of [{ direction: "import" }, { protocol: "udp" }] as const)
+    expect(table(part)).not.toMatch(/\bct /);
+  expect(renderAnswers("t", true)).toBe(
+    "flush chain inet t answers\nadd rule inet t answers ct state established ct direction reply accept\n",
+  );
+  expect(renderAnswers("t", false)).toBe("flush chain inet t answers\n");
 });
 
 describe("a change of the live ports", () => {

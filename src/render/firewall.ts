@@ -25,6 +25,17 @@ const setNames: readonly SetName[] = ["exports", "open_exports", "imports"];
 const opening = "tcp flags & (fin | syn | rst | ack) == syn";
 const notOpening = "tcp flags & (fin | syn | rst | ack) != syn";
 
+/**
+ * Answers to datagrams that an import sent into the tunnel. As soon as a rule names `ct`, the kernel follows every
+ * connection of this network namespace, which costs an opened one some 15 us of CPU a hop and a place in a table that
+ * may be full. So the rule stands only while a UDP app is imported.
+ */
+const answers = "ct state established ct direction reply accept";
+
+/** Whether something may be sent into the tunnel that must be told apart from what peers send unasked. */
+export const awaitsAnswers = (elements: readonly Element[]): boolean =>
+  elements.some(({ set, key }) => set === "imports" && key.startsWith("udp "));
+
 /** `wormhole_<instance>`; what nft cannot read in a name is replaced, and a hash keeps two such names apart. */
 export function tableName(instance: string): string {
   const plain = /^[A-Za-z0-9_.-]{1,64}$/.test(instance);
@@ -46,6 +57,7 @@ export function elementsOf(listener: Listener): readonly Element[] {
  */
 export function renderTable(table: string, base: FirewallBase, elements: Iterable<Element>): string {
   const tunnel = base.tunnel;
+  const all = [...elements];
   const chains = [
     chain("input", "type filter hook input priority filter - 10; policy accept;", inputRules(base)),
     chain("forward", "type filter hook forward priority filter - 10; policy accept;", [
@@ -60,9 +72,10 @@ export function renderTable(table: string, base: FirewallBase, elements: Iterabl
           ]),
         ]),
     chain("from_tunnel", "", tunnel === undefined ? ["drop"] : fromTunnel(base, tunnel)),
+    chain("answers", "", awaitsAnswers(all) ? [answers] : []),
     chain("closed_ports", "", closedPorts(base)),
   ];
-  const bySet = group(elements);
+  const bySet = group(all);
   const sets = setNames.map((name) => renderSet(name, bySet[name].sort()));
   return [
     renderRemoval(table).trimEnd(),
@@ -93,6 +106,10 @@ export function renderChange(table: string, add: Iterable<Element>, remove: Iter
   return lines.length === 0 ? "" : `${lines.join("\n")}\n`;
 }
 
+/** Lets answers to datagrams in, or no more: goes into one transaction with the change that makes it so. */
+export const renderAnswers = (table: string, awaited: boolean): string =>
+  `flush chain inet ${table} answers\n${awaited ? `add rule inet ${table} answers ${answers}\n` : ""}`;
+
 function inputRules(base: FirewallBase): string[] {
   // A neighbour who routes the tunnel's network to this host would reach its tunnel address: Linux answers for every
   // address on every interface. And whoever claims a tunnel address elsewhere is no peer.
@@ -121,7 +138,7 @@ function fromTunnel(base: FirewallBase, tunnel: Cidr): string[] {
     "meta l4proto tcp reject with tcp reset",
     // Before conntrack is asked: a withdrawn app ends here, whatever flows are still remembered.
     ...udpRanges(base).map((range) => `udp dport ${range} reject with icmp type port-unreachable`),
-    "meta l4proto udp ct state established ct direction reply accept",
+    "meta l4proto udp jump answers",
     "meta l4proto udp reject with icmp type port-unreachable",
     "drop",
   ];

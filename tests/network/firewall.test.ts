@@ -234,8 +234,28 @@ describe("the firewall target", () => {
     expect(await udpEchoes(hub.host, `127.0.0.1:${unusedImport}`)).toBe(false);
   });
 
-  test("lets the answers to our own datagrams in", async () => {
+  test("lets the answers to our own datagrams in while a UDP app is imported", async () => {
+    const udp = [listener("import", imported, "any", "udp")];
     expect(await echoes(hub.host, `${one.address}:5353`)).toBe(true);
+    await change([], udp);
+    expect(await udpEchoes(hub.host, `${one.address}:5353`)).toBe(false);
+    await change(udp);
+    expect(await echoes(hub.host, `${one.address}:5353`)).toBe(true);
+  });
+
+  test("makes the kernel follow connections only while a UDP app is imported", async () => {
+    const { host } = two;
+    const followed = async (): Promise<number> => {
+      await expectAnswer(host, "127.0.0.1", 80, "open");
+      return Number(await host.must(["cat", "/proc/sys/net/netfilter/nf_conntrack_count"]));
+    };
+    const tunnel = { address: two.address, bits: 24 };
+    const standing = { interface: two.interface, tunnel, openToPeers: [], blocks: [] };
+    await two.call("reset", { base: standing, live: [listener("import", imported, "any")] });
+    expect(await followed()).toBe(0);
+    await two.call("change", { upserts: [listener("import", imported, "any", "udp")], removes: [] });
+    expect(await followed()).toBeGreaterThan(0);
+    await two.call("removeFirewall");
   });
 
   test("opens and closes single apps, and changes who may use one", async () => {

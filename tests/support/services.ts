@@ -47,7 +47,11 @@ async function udp(port: number): Promise<void> {
   await Bun.udpSocket({
     hostname: all,
     port,
-    socket: { data: (socket, data, from, address) => void socket.send(data, from, address) },
+    socket: {
+      data: (socket, data, from, address) => void socket.send(data, from, address),
+      // A firewall refused an answer: without this, the service would end.
+      error: () => undefined,
+    },
   });
 }
 

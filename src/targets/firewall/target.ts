@@ -1,7 +1,9 @@
 import { listenerKey, type Listener, type ListenerDelta, type ListenerKey } from "../../model/listeners.ts";
 import type { FirewallReport } from "../../model/status.ts";
 import {
+  awaitsAnswers,
   elementsOf,
+  renderAnswers,
   renderChange,
   renderRemoval,
   renderTable,
@@ -39,6 +41,8 @@ export function firewallTarget(options: FirewallOptions): NftTarget {
   const exclusive = serially();
   /** What is live by the callers' account, and what the kernel's sets hold for it. */
   let live = new Map<ListenerKey, readonly Element[]>();
+  /** How many of them await answers from the tunnel. */
+  let awaiting = 0;
   let base: FirewallBase | undefined;
   /** The standing rules in the kernel; undefined: unknown, so the next change replaces the whole table. */
   let standing: string | undefined;
@@ -93,17 +97,22 @@ export function firewallTarget(options: FirewallOptions): NftTarget {
     const same = standing !== undefined && standing === renderTable(table, newBase, []) && equal(live, next);
     base = newBase;
     live = next;
+    awaiting = [...live.values()].filter(awaitsAnswers).length;
     if (!same) await replace();
   }
 
   async function apply(delta: ListenerDelta): Promise<void> {
     const { add, remove, next } = plan(live, delta);
-    for (const [key, elements] of next)
+    const awaited = awaiting > 0;
+    for (const [key, elements] of next) {
+      awaiting += Number(awaitsAnswers(elements ?? [])) - Number(awaitsAnswers(live.get(key) ?? []));
       if (elements === undefined) live.delete(key);
       else live.set(key, elements);
+    }
     if (base === undefined || (standing === undefined && note !== undefined && warned)) return;
     if (standing === undefined) return replace();
-    const script = renderChange(table, add, remove);
+    const answers = awaiting > 0 === awaited ? "" : renderAnswers(table, awaiting > 0);
+    const script = `${renderChange(table, add, remove)}${answers}`;
     if (script === "") return;
     const failure = await load(script);
     if (failure === undefined) return;
@@ -133,6 +142,7 @@ export function firewallTarget(options: FirewallOptions): NftTarget {
         base = undefined;
         standing = undefined;
         live = new Map();
+        awaiting = 0;
         note = "removed";
         const failure = await load(renderRemoval(table));
         if (failure !== undefined && (await unusable()) === undefined)
