@@ -13,11 +13,11 @@ interface Report {
 async function iperf(client: Host, target: string, seconds: number, options: string): Promise<number> {
   const at = target.lastIndexOf(":");
   const line = `iperf3 --json --client ${target.slice(0, at)} --port ${target.slice(at + 1)} --time ${seconds}${options}`;
-  // The server takes one test at a time, and notices the end of the one before a moment later.
+  // The server takes one test at a time, and notices the end of the one before a moment later; then it starts anew.
   return await eventually(`iperf3 to ${target}`, async () => {
     const ran = await client.run(words(line), { timeout: (seconds + 30) * 1000 });
     const { error, end } = JSON.parse(ran.stdout) as Report;
-    if (error !== undefined && /busy|refused/.test(error)) return undefined;
+    if (error !== undefined && /busy|refused|reset/.test(error)) return undefined;
     const received = end?.sum_received?.bits_per_second;
     if (received === undefined) throw new Hopeless(`iperf3 to ${target}: ${error ?? ran.stderr}`);
     return received / 1e6;
