@@ -109,6 +109,8 @@ try {
     const withdrawn = await expose("no");
     times.refused.push((await closed) - withdrawn);
     await gone();
+    // kube-proxy changes its rules at most once a second (minSyncPeriod), and just did so for what is gone.
+    await Bun.sleep(1500);
     const open = near.when(listener, "open", "hello");
     await Bun.sleep(50);
     const begun = await expose("yes");
