@@ -25,19 +25,24 @@ export async function processesOf(host: Host, own = /wormhole|nginx|wireguard-go
   return found;
 }
 
+/** Milliseconds that fields `from` to `to` of a process's stat hold together (proc_pid_stat(5)), in steps of ten. */
+function ticksOf(pid: number, from: number, to: number): number {
+  const stat = readFileSync(`/proc/${pid}/stat`, "utf8");
+  // The name before the last bracket may hold anything; what follows it begins with field 3.
+  const fields = stat.slice(stat.lastIndexOf(")") + 2).split(" ");
+  return fields.slice(from - 3, to - 2).reduce((sum, field) => sum + Number(field) * 10, 0);
+}
+
 /** Milliseconds of CPU that the processes and the children that they waited for have used. */
 export function cpuOf(processes: readonly Process[]): number {
-  const ticksPerSecond = 100;
   let total = 0;
   for (const { pid } of processes) {
     // A helper such as `nft` that was listed may have ended: its parent's figures hold what it used.
     if (!existsSync(`/proc/${pid}/task`)) continue;
     for (const thread of readdirSync(`/proc/${pid}/task`))
       total += Number(readFileSync(`/proc/${pid}/task/${thread}/schedstat`, "utf8").split(" ")[0]) / 1e6;
-    const stat = readFileSync(`/proc/${pid}/stat`, "utf8");
-    const fields = stat.slice(stat.lastIndexOf(")") + 2).split(" ");
-    // cutime and cstime (proc(5), fields 16 and 17).
-    total += ((Number(fields[13]) + Number(fields[14])) * 1000) / ticksPerSecond;
+    // cutime and cstime.
+    total += ticksOf(pid, 16, 17);
   }
   return total;
 }
@@ -48,13 +53,8 @@ export function cpuOf(processes: readonly Process[]): number {
  */
 export function longCpuOf(processes: readonly Process[]): number {
   let total = 0;
-  for (const { pid } of processes) {
-    if (!existsSync(`/proc/${pid}/stat`)) continue;
-    const stat = readFileSync(`/proc/${pid}/stat`, "utf8");
-    const fields = stat.slice(stat.lastIndexOf(")") + 2).split(" ");
-    // utime, stime, cutime and cstime (proc(5), fields 14 to 17), a hundredth of a second each.
-    for (const field of fields.slice(11, 15)) total += Number(field) * 10;
-  }
+  // utime, stime, cutime and cstime.
+  for (const { pid } of processes) if (existsSync(`/proc/${pid}/stat`)) total += ticksOf(pid, 14, 17);
   return total;
 }
 

@@ -1,6 +1,6 @@
 import type { AnyElysia } from "elysia";
-import { cidrContains, formatHostPort, parseCidr, parseIp, type HostPort } from "../model/addresses.ts";
-import { ok, refuse, unwrap, type Result } from "../model/result.ts";
+import { formatHostPort, isLoopback, parseIp, type HostPort } from "../model/addresses.ts";
+import { ok, refuse, type Result } from "../model/result.ts";
 import { maxBody } from "./serve-base.ts";
 
 /** A server that answers. */
@@ -45,11 +45,10 @@ export function serve(app: AnyElysia, at: HostPort, setting: string): Result<Ser
   return ok(served(app));
 }
 
-const isLoopback = (host: string): boolean => {
+const onLoopback = (host: string): boolean => {
   const address = parseIp(host);
-  return address.ok && loopback.some((range) => cidrContains(range, address.value));
+  return address.ok && isLoopback(address.value);
 };
-const loopback = ["127.0.0.0/8", "::1/128"].map((text) => unwrap(parseCidr(text)));
 
 /**
  * An API that, where it is bound to loopback, answers this machine alone. A page in a browser here asks under the page's
@@ -57,7 +56,7 @@ const loopback = ["127.0.0.0/8", "::1/128"].map((text) => unwrap(parseCidr(text)
  * another Host.
  */
 export function forThisMachine(app: AnyElysia, at: HostPort): AnyElysia {
-  return isLoopback(at.host) ? app.onRequest(({ request }) => refuseOtherNames(request)) : app;
+  return onLoopback(at.host) ? app.onRequest(({ request }) => refuseOtherNames(request)) : app;
 }
 
 function refuseOtherNames(request: Request): Response | undefined {
@@ -65,7 +64,7 @@ function refuseOtherNames(request: Request): Response | undefined {
     .get("host")
     ?.replace(/:[0-9]*$/, "")
     .replace(/^\[(.*)\]$/, "$1");
-  if (host === undefined || /(^|\.)localhost\.?$/i.test(host) || isLoopback(host)) return undefined;
+  if (host === undefined || /(^|\.)localhost\.?$/i.test(host) || onLoopback(host)) return undefined;
   const error = "This is for this machine alone: ask for localhost or 127.0.0.1, or bind another address";
   return Response.json({ error }, { status: 421 });
 }

@@ -2,6 +2,7 @@ import { readdirSync, statSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { describe, type Refusal } from "../model/result.ts";
 import type { StatusReport } from "../model/status.ts";
+import { becoming } from "./becoming.ts";
 import { exitCodes, Stop, usageError, type Io } from "./command.ts";
 
 /** Milliseconds. The role answers from memory; this is for a machine under load. */
@@ -80,15 +81,11 @@ async function asOwner(socket: string, attempt: () => Promise<Response>): Promis
   } catch (error) {
     const owner = process.geteuid?.() === 0 ? ownerOf(socket) : undefined;
     if (owner === undefined || owner.uid === 0 || !isDenied(error)) throw notRunning(socket, error);
-    process.setegid?.(owner.gid);
-    process.seteuid?.(owner.uid);
+    using _ = becoming(owner);
     try {
       return await attempt();
     } catch (again) {
       throw notRunning(socket, again);
-    } finally {
-      process.seteuid?.(0);
-      process.setegid?.(0);
     }
   }
 }
@@ -184,17 +181,20 @@ function mayBeThere(path: string): boolean {
   }
 }
 
+/** Whether a role answers at its socket. `timeout` in milliseconds. */
+export const answers = (socket: string, timeout = patience): Promise<boolean> =>
+  adminAt(socket, timeout)
+    .get<StatusReport>("/v1/status")
+    .then(
+      () => true,
+      () => false,
+    );
+
 async function answering(sockets: readonly string[]): Promise<string[]> {
   const live: string[] = [];
   for (const socket of sockets) {
     // One after the other: a request may change the process's user for its time.
-    const answered = await adminAt(socket, 10_000)
-      .get<StatusReport>("/v1/status")
-      .then(
-        () => true,
-        () => false,
-      );
-    if (answered) live.push(socket);
+    if (await answers(socket, 10_000)) live.push(socket);
   }
   return live;
 }

@@ -4,6 +4,7 @@ import { loadConfig } from "../config/load.ts";
 import type { Role } from "../config/setting.ts";
 import type { StatusReport } from "../model/status.ts";
 import { adminAt, findSocket } from "./admin.ts";
+import { becoming } from "./becoming.ts";
 import { exitCodes, Stop, usageError, type Command, type Io } from "./command.ts";
 import { skip, type Check, type Finding, type Level, type Machine, type Patient } from "./doctor/check.ts";
 import { firewallChecks } from "./doctor/firewalls.ts";
@@ -64,7 +65,7 @@ export async function runDoctor(
   return findings.some(({ level }) => level === "fail") ? exitCodes.failed : exitCodes.ok;
 }
 
-/** Root without CAP_DAC_OVERRIDE, as in the image, has no right to the role's secrets: it reads them as their owner. */
+/** The role's secrets are its user's (becoming.ts). */
 const readingAsOwner = (host: Host): Host => ({
   ...host,
   async readText(path) {
@@ -72,16 +73,9 @@ const readingAsOwner = (host: Host): Host => ({
       return await host.readText(path);
     } catch (error) {
       if ((error as NodeJS.ErrnoException).code !== "EACCES" || process.geteuid?.() !== 0) throw error;
-      const { uid, gid } = statSync(path);
-      process.setegid?.(gid);
-      process.seteuid?.(uid);
       // In one go: nothing else may run as that user.
-      try {
-        return readFileSync(path, "utf8");
-      } finally {
-        process.seteuid?.(0);
-        process.setegid?.(0);
-      }
+      using _ = becoming(statSync(path));
+      return readFileSync(path, "utf8");
     }
   },
 });

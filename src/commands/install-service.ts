@@ -6,7 +6,7 @@ import { parseInstance } from "../config/parsers.ts";
 import type { Role } from "../config/setting.ts";
 import { describe } from "../model/result.ts";
 import { must, run } from "../system/exec.ts";
-import { adminAt } from "./admin.ts";
+import { answers } from "./admin.ts";
 import { describeOptions, parseArguments, type Options } from "./arguments.ts";
 import { exitCodes, Stop, usageError, type Command, type Io } from "./command.ts";
 import { renderUnit } from "./unit.ts";
@@ -41,13 +41,7 @@ const thisInstaller = (): Installer => ({
   // Without a terminal nobody can say yes.
   confirm: (question) => process.stdin.isTTY && confirm(question),
   systemctl: (...argv) => must(["systemctl", ...argv]),
-  answers: (socket) =>
-    adminAt(socket)
-      .get("/v1/status")
-      .then(
-        () => true,
-        () => false,
-      ),
+  answers,
   failed: async (name) => (await run(["systemctl", "is-failed", "--quiet", name])).code === 0,
 });
 

@@ -194,6 +194,9 @@ export const formatHostPort = ({ host, port }: HostPort): string =>
 export const formatSocket = ({ address, port }: SocketAddress): string =>
   formatHostPort({ host: address, port });
 
+/** 127.0.0.0/8 and ::1. */
+export const isLoopback = (address: IpAddress): boolean => ipaddr.parse(address).range() === "loopback";
+
 /** Kinds of addresses that no app may point at (docs/security.md), after resolving. */
 const forbiddenRanges: ReadonlyMap<string, string> = new Map([
   ["loopback", "a loopback address, which would publish this machine's private ports"],

@@ -54,6 +54,11 @@ export function createEnrolment(deps: EnrolmentDeps): Enrolment {
     budgets.set(name, budget);
     return budget.spend(1);
   };
+  const part = async (name: string, revoked: boolean): ReturnType<typeof forget> => {
+    const peer = await forget(deps, name, revoked);
+    if (peer.ok) budgets.delete(peer.value.name);
+    return peer;
+  };
 
   return {
     async enrol(introduction, credential) {
@@ -64,17 +69,15 @@ export function createEnrolment(deps: EnrolmentDeps): Enrolment {
       return outcome;
     },
     async remove(name) {
-      const peer = await forget(deps, name, false);
+      const peer = await part(name, false);
       if (!peer.ok) return peer;
-      budgets.delete(peer.value.name);
       return ok({
         notice: `Removed ${peer.value.name}: its key is barred, its name is free for a client with a new key`,
       });
     },
     async revoke(name) {
-      const peer = await forget(deps, name, true);
+      const peer = await part(name, true);
       if (!peer.ok) return peer;
-      budgets.delete(peer.value.name);
       const psk = deps.pskPairing
         ? "; whoever held it may know the PSK and can pair under another name: rotate it with `wormhole psk rotate`"
         : "";
